@@ -1,0 +1,1 @@
+"""Chapter 2 builds on no earlier chapter's code."""

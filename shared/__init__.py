@@ -1,0 +1,1 @@
+"""What the chapters share: the modules promoted from the notebooks, and what belongs to the whole course."""

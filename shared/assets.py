@@ -1,0 +1,184 @@
+"""Files that the book edition needs: where they come from, their licence, and their checksum.
+
+The course edition touches none of them. `python -m shared.assets` (or `make fetch`) fetches them all.
+"""
+
+import hashlib
+import logging
+import os
+import queue
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+
+import pooch
+import requests
+from tqdm.auto import tqdm
+
+CONNECT, READ = 5, 10  # seconds for one address to accept, and for the next bytes to arrive
+ANSWER = 10  # seconds until the answer begins: name look-up, every address and redirect together
+BOOK = "https://raw.githubusercontent.com/rasbt/LLMs-from-scratch/main/"
+OPENAI = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/"
+
+pooch.get_logger().setLevel(logging.WARNING)  # its lines hold paths, which differ on every machine
+
+
+class AssetError(RuntimeError):
+    """A file is missing and cannot be fetched, or is damaged; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file of the book edition; `without` is the switch that does without it."""
+
+    url: str
+    sha256: str
+    licence: str
+    size: int  # bytes
+    what: str
+    without: str
+
+
+FILES = {
+    "the-verdict.txt": Asset(
+        url=BOOK + "ch02/01_main-chapter-code/the-verdict.txt",
+        sha256="b41e41a68f0398a3154ae69e2e4c0e2694e17fe0d66730536837f1b01935b31f",
+        licence="public domain",
+        size=20_479,
+        what="Edith Wharton, The Verdict, 1908",
+        without="COURSE_DATA=course",
+    ),
+    "encoder.json": Asset(
+        url=OPENAI + "encoder.json",
+        sha256="196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+        licence="modified MIT",
+        size=1_042_301,
+        what="GPT-2's vocabulary",
+        without="COURSE_MODEL=course-gpt",
+    ),
+    "vocab.bpe": Asset(
+        url=OPENAI + "vocab.bpe",
+        sha256="1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+        licence="modified MIT",
+        size=456_318,
+        what="GPT-2's merges",
+        without="COURSE_MODEL=course-gpt",
+    ),
+}
+
+
+def cache_folder() -> Path:
+    """The folder of downloaded files: COURSE_CACHE, or the platform's cache folder for this course."""
+    named = os.environ.get("COURSE_CACHE")
+    # absolute, because messages show it and every notebook starts in a folder of its own
+    return (
+        Path(named).expanduser().absolute()
+        if named
+        else Path(pooch.os_cache("llm-from-scratch-course"))
+    )
+
+
+def fetch(name: str) -> Path:
+    """The path of a file of `FILES`, downloaded and checked if it is not in the cache folder yet.
+
+    A file with the right checksum is used as it is: no network, nothing written.
+    Raises AssetError (damaged, not to be had, folder not writable) and ValueError (no such file).
+    """
+    if name not in FILES:
+        raise ValueError(f"no file is called {name!r}; known are: {', '.join(FILES)}")
+    asset, path = FILES[name], cache_folder() / name
+    try:
+        if not path.exists():
+            _download(asset, path)
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        reason = error.strerror or "permission denied"
+        raise AssetError(
+            f"{path} cannot be read or written ({reason}). "
+            f"Let COURSE_CACHE name a folder where that is allowed, or set {asset.without}, which does without it."
+        ) from None
+    if found != asset.sha256:
+        raise AssetError(
+            f"{path} is damaged: its SHA-256 is {found}, but should be {asset.sha256}. "
+            f"Delete it, to have it downloaded again, or replace it; {asset.without} does without it."
+        )
+    return path
+
+
+def _download(asset: Asset, path: Path) -> None:
+    """Download to a temporary file beside `path`, check it, and rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        pooch.retrieve(asset.url, f"sha256:{asset.sha256}", path.name, path.parent, downloader=_get)
+        path.chmod(0o644)  # temporary files are private, but a class may share the folder
+    except (requests.RequestException, ValueError) as error:
+        raise AssetError(
+            f"{path.name} ({asset.what}) is not in the cache folder and cannot be downloaded: {_reason(error)}.\n"
+            f"  from:     {asset.url}\n"
+            f"  by hand:  save it as {path}\n"
+            f"            (SHA-256 {asset.sha256})\n"
+            f"  without:  set {asset.without}"
+        ) from None
+
+
+def _get(url: str, file: str, _pooch: object) -> None:
+    """Pooch's downloader, with a bar and a limit to the whole wait for an answer.
+
+    `requests` limits each address, but neither the name look-up nor the sum: a thread can be left behind.
+    """
+    answers = queue.Queue()
+
+    def ask():
+        try:
+            answers.put(requests.get(url, stream=True, timeout=(CONNECT, READ)))
+        except Exception as error:
+            answers.put(error)
+
+    Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=ANSWER)
+    except queue.Empty:
+        raise requests.Timeout from None
+    if isinstance(answer, Exception):
+        raise answer
+    with answer, open(file, "wb") as out:
+        answer.raise_for_status()
+        total = int(answer.headers.get("content-length", 0)) or None
+        with tqdm(total=total, desc=Path(url).name, unit="B", unit_scale=True, leave=False) as bar:
+            for piece in answer.iter_content(2**16):
+                bar.update(out.write(piece))
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case requests.HTTPError():
+            return f"the server answered {error.response.status_code} {error.response.reason}"
+        case requests.exceptions.ProxyError():
+            return "the proxy named in the environment does not let it through"
+        case requests.exceptions.SSLError():
+            return "the server's certificate is not trusted here"
+        case requests.Timeout():
+            return "no answer in time (is there a network?)"
+        case requests.exceptions.ChunkedEncodingError():
+            return "the connection broke off half way"
+        case requests.RequestException():
+            return "no connection (is there a network?)"
+    return "what arrived is another file, by its SHA-256 (a network's log-in page, or a changed source)"
+
+
+def main() -> int:
+    """Fetch every file, one line each; 1 if one of them is not to be had."""
+    failed = 0
+    for name, asset in FILES.items():
+        try:
+            path = fetch(name)
+            print(f"{name}: {asset.what}, {asset.size:,} bytes, {asset.licence}: {path}")
+        except AssetError as error:
+            failed = 1
+            print(error, file=sys.stderr)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

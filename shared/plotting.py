@@ -1,0 +1,308 @@
+"""Pictures for the notebooks: one look, live values, and a sentence that says what is to be seen.
+
+Helpers draw on a new figure and return it; `show(fig, text)` puts it into the notebook.
+"""
+
+import base64
+import io
+
+import matplotlib.pyplot as plt
+from IPython.display import display
+from matplotlib.ticker import LogLocator
+from PIL import Image
+
+# Okabe and Ito (2008): colours that colour-blind readers can tell apart.
+PALETTE = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000"]
+# The same, pale: backgrounds for black text.
+PALE = ["#BFDDF0", "#FBE3B3", "#B8E6D6", "#F6CFB5", "#F0D9E6", "#D9EEFA"]
+
+plt.rcParams.update(
+    {
+        "axes.prop_cycle": plt.cycler(color=PALETTE),
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "figure.constrained_layout.use": True,
+        "figure.facecolor": "white",  # opaque, so that labels stay readable on a dark theme
+        "font.size": 11,
+        "lines.linewidth": 2,
+    }
+)
+
+
+def show(fig, text):
+    """Display `fig` with `text`, a sentence that holds the picture's numbers, and close it.
+
+    The sentence is the output's text form, which nbval compares (it never compares pixels), and the
+    image's alt text. The picture is drawn at twice the size it is shown at, for sharp lines.
+    """
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=160)
+    plt.close(fig)
+    small = io.BytesIO()
+    Image.open(buffer).convert("RGB").quantize(64).save(small, format="png", optimize=True)
+    png = base64.b64encode(small.getvalue()).decode()
+    width = round(fig.get_figwidth() * 80)
+    display(
+        {"image/png": png, "text/plain": text},
+        metadata={"image/png": {"alt": text, "width": width}},
+        raw=True,
+    )
+
+
+def lines(x, series, xlabel, ylabel, log=False):
+    """Curves over a common axis: `series` maps a label to its values, each named at its right end."""
+    fig, ax = plt.subplots(figsize=(7.2, 3.4))
+    for i, (label, y) in enumerate(series.items()):
+        ax.plot(x, y, marker="o", markersize=4)
+        ax.annotate(f" {label}", (x[-1], y[-1]), color=PALETTE[i], va="center")
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    if log:
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(x, [f"{value:,}" for value in x])
+    ax.margins(x=0.05)
+    return fig
+
+
+def points(x, y, labels, groups):
+    """A scatter of words, coloured by group; where points crowd, their labels are moved apart."""
+    fig, ax = plt.subplots(figsize=(8.4, 5.2))
+    apart = 0.035 * (max(y) - min(y))
+    for i, name in enumerate(dict.fromkeys(groups)):
+        inside = sorted((j for j, group in enumerate(groups) if group == name), key=lambda j: y[j])
+        ax.scatter(x[inside], y[inside], marker="osD^vPX*"[i], color=PALETTE[i], label=name)
+        heights = []
+        for j in inside:
+            heights.append(max(y[j], heights[-1] + apart) if heights else y[j])
+        shift = (sum(y[inside]) - sum(heights)) / len(inside)
+        for j, height in zip(inside, heights):
+            place = (x[j] + 0.015 * (max(x) - min(x)), height + shift)
+            line = {
+                "arrowstyle": "-",
+                "color": PALETTE[i],
+                "linewidth": 0.6,
+                "shrinkA": 0,
+                "shrinkB": 0,
+            }
+            ax.annotate(labels[j], (x[j], y[j]), place, va="center", fontsize=10, arrowprops=line)
+    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    ax.set(xticks=[], yticks=[], xlabel="first direction", ylabel="second direction")
+    return fig
+
+
+def token_strips(rows):
+    """Texts cut into tokens: `rows` maps a label to its list of token strings, one coloured box each."""
+    widest = max(sum(len(token) + 0.6 for token in tokens) for tokens in rows.values())
+    fig, ax = plt.subplots(figsize=(9, 0.62 * len(rows) + 0.1))
+    for row, (label, tokens) in enumerate(rows.items()):
+        ax.text(-0.8, -row, label, ha="right", va="center", fontsize=10)
+        left = 0
+        for i, token in enumerate(tokens):
+            width = len(token) + 0.6
+            box = plt.Rectangle((left, -row - 0.36), width - 0.12, 0.72, color=PALE[i % len(PALE)])
+            ax.add_patch(box)
+            shown = token.replace(" ", "\u2423").replace("\n", "\u21b5")
+            ax.text(
+                left + width / 2 - 0.06,
+                -row,
+                shown,
+                ha="center",
+                va="center",
+                family="monospace",
+                fontsize=min(11, 560 / widest),
+            )
+            left += width
+    ax.set(xlim=(-0.3, widest), ylim=(0.5 - len(rows), 0.5))
+    ax.axis("off")
+    return fig
+
+
+def windows(tokens, starts_by_stride, max_length):
+    """Which tokens each window reads: per stride and window a bar of inputs, and below it its targets."""
+    count = sum(len(starts) for starts in starts_by_stride.values())
+    fig, ax = plt.subplots(figsize=(9, 0.32 * (count + len(starts_by_stride)) + 0.6))
+    for i, token in enumerate(tokens):
+        shown = token.strip() or "\u21b5"
+        ax.text(i + 0.5, 0.1, shown, ha="center", va="bottom", rotation=50, fontsize=10)
+    y = -0.5
+    for colour, (stride, starts) in enumerate(starts_by_stride.items()):
+        ax.text(-0.3, y - 0.4, f"stride {stride}", ha="right", va="center", fontsize=11)
+        for start in starts:
+            look = {"edgecolor": PALETTE[colour], "linewidth": 1}
+            ax.barh(y, max_length, 0.4, start, align="edge", color=PALETTE[colour], **look)
+            ax.barh(
+                y - 0.4, max_length, 0.4, start + 1, align="edge", fill=False, hatch="////", **look
+            )
+            y -= 1
+        y -= 0.7
+    ax.set(xlim=(-0.2, len(tokens)), ylim=(y + 0.9, 2))
+    ax.axis("off")
+    return fig
+
+
+def heat(values, rows, columns, xlabel="", ylabel="", digits=2, ax=None, limits=(None, None)):
+    """A matrix as colours with its numbers written in; `rows` and `columns` are the tick labels.
+
+    With `ax` it is drawn there, else on a figure of its own; with `digits=None` without numbers.
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(1.6 + 0.62 * len(columns), 1.1 + 0.42 * len(rows)))
+    image = ax.imshow(values, cmap="cividis", aspect="auto", vmin=limits[0], vmax=limits[1])
+    middle = (image.norm.vmin + image.norm.vmax) / 2
+    for i in range(len(rows) if digits is not None else 0):
+        for j in range(len(columns)):
+            value = float(values[i][j])
+            colour = "white" if value < middle else "black"
+            ax.text(
+                j, i, f"{value:.{digits}f}", ha="center", va="center", color=colour, fontsize=10
+            )
+    ax.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    return ax.figure
+
+
+def heats(matrices, labels, digits=2):
+    """Matrices side by side: `matrices` maps a title to its values, `labels` name rows and columns.
+
+    With `digits=None` without numbers, and with one scale of colours from 0 to 1 for all.
+    """
+    size = 1.2 + (0.62 if digits is not None else 0.28) * len(labels)
+    fig, axes = plt.subplots(1, len(matrices), figsize=(size * len(matrices), 0.8 * size))
+    for ax, (title, values) in zip(axes, matrices.items()):
+        limits = (0, 1) if digits is None else (None, None)
+        heat(values, labels, labels, xlabel=title, digits=digits, ax=ax, limits=limits)
+    return fig
+
+
+def panels(x, curves, xlabel, log=False):
+    """Several sets of curves side by side over a common axis: `{ylabel: {label: values}}`.
+
+    The x axis is logarithmic; with `log` the y axes are, too.
+    """
+    fig, axes = plt.subplots(
+        1, len(curves), figsize=(4.6 * max(len(curves), 1.5), 3.4), squeeze=False
+    )
+    for ax, (ylabel, series) in zip(axes[0], curves.items()):
+        for i, (label, y) in enumerate(series.items()):
+            ax.plot(x, y, marker="os^Dv"[i % 5], markersize=5, label=label)
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(x, [f"{value:,}" for value in x])
+        if log:
+            ax.set_yscale("log")
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_formatter("")
+        else:
+            ax.set_ylim(0, 1.05 * max(max(y) for y in series.values()))
+        ax.set(xlabel=xlabel, ylabel=ylabel)
+        ax.legend(frameon=False)
+    return fig
+
+
+def query_and_keys(query, keys, labels, named):
+    """A query `(2,)` as an arrow and keys `(N, 2)` as points; the labels in `named` stand out.
+
+    Dotted lines join points of equal score: a key's score grows with its distance along the arrow.
+    """
+    fig, ax = plt.subplots(figsize=(5.6, 5.2))
+    reach = 1.2 * max(float(keys.abs().max()), float(query.abs().max()))
+    along = query / query.norm()
+    across = along.flip(0) * along.new_tensor([1, -1])
+    for step in range(-6, 7):
+        ends = [(along * step * reach / 4 + sign * across * 2 * reach).tolist() for sign in (-1, 1)]
+        ax.plot(*zip(*ends), ":", color="#AAAAAA", linewidth=1, zorder=0)
+    arrow = {"arrowstyle": "-|>", "color": PALETTE[0], "linewidth": 3, "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", query.tolist(), (0, 0), arrowprops=arrow)
+    look = {"textcoords": "offset points", "color": PALETTE[0], "weight": "bold"}
+    ax.annotate("query", query.tolist(), (8, 0), **look)
+    taken = [query.tolist()]
+    for key, label in sorted(zip(keys.tolist(), labels), key=lambda pair: pair[1] not in named):
+        special = label in named
+        colour = PALETTE[3] if special else "black"
+        ax.plot(*key, "D" if special else "o", color=colour, markersize=8 if special else 4)
+        free = all(abs(key[1] - y) > reach / 14 or abs(key[0] - x) > reach / 3 for x, y in taken)
+        if free or special:
+            look = {"weight": "bold"} if special else {"fontsize": 9}
+            place = (6, -3) if free else (6, 9 if key[1] > taken[-1][1] else -15)
+            ax.annotate(label, key, place, textcoords="offset points", color=colour, **look)
+            taken.append(key)
+    ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+    ax.set(xlabel="first number", ylabel="second number")
+    return fig
+
+
+def weighted_strips(rows):
+    """Lines of words, each shaded by its weight: `{label: (words, weights)}`; large weights are written."""
+    widest = max(sum(len(word) + 1 for word in words) for words, _ in rows.values())
+    fig, ax = plt.subplots(figsize=(10, 0.85 * len(rows) + 0.1))
+    for row, (label, (words, weights)) in enumerate(rows.items()):
+        left = 0
+        for word, weight in zip(words, weights):
+            width = len(word) + 1
+            look = {"facecolor": plt.cm.cividis(weight), "edgecolor": "white", "linewidth": 1.5}
+            ax.add_patch(plt.Rectangle((left, -row - 0.3), width, 0.5, **look))
+            middle = left + width / 2
+            colour = "black" if weight > 0.5 else "white"
+            look = {"ha": "center", "va": "center", "fontsize": 9}
+            ax.text(middle, -row - 0.05, word, color=colour, family="monospace", **look)
+            if weight >= 0.01:
+                ax.text(middle, -row - 0.44, f"{weight:.2f}", **look)
+            left += width
+    ax.set(xlim=(-0.3, widest), ylim=(0.4 - len(rows), 0.3))
+    ax.axis("off")
+    return fig
+
+
+def curves(x, views, xlabel, log=()):
+    """Lines over a common axis, one plot a view: `{ylabel: {label: values}}`, equal labels in equal colours.
+
+    `log` lists the views with a logarithmic y axis (True: all of them).
+    """
+    fig, axes = plt.subplots(
+        1, len(views), figsize=(4.8 * max(len(views), 1.4), 3.4), squeeze=False
+    )
+    for ax, (ylabel, series) in zip(axes[0], views.items()):
+        for i, (label, y) in enumerate(series.items()):
+            ax.plot(x, y, ["-", "--", ":"][i % 3], linewidth=2 + 0.6 * i, label=label)
+        if log is True or (log and ylabel in log):
+            ax.set_yscale("log")
+        ax.set(xlabel=xlabel, ylabel=ylabel)
+        ax.legend(frameon=False)
+    return fig
+
+
+def bars(labels, values, ylabel, line=None):
+    """A column for each label; `line` is (label, height) of a dashed line across."""
+    fig, ax = plt.subplots(figsize=(7.2, 3.2))
+    ax.bar(range(len(labels)), values, color=PALETTE[0])
+    ax.set_xticks(
+        range(len(labels)), labels, rotation=35, ha="right", family="monospace", fontsize=10
+    )
+    ax.set_ylabel(ylabel)
+    if line is not None:
+        ax.axhline(line[1], color=PALETTE[3], linestyle="--")
+        ax.annotate(
+            line[0], (len(labels) - 0.5, line[1]), ha="right", va="bottom", color=PALETTE[3]
+        )
+    return fig
+
+
+def stacked(rows, xlabel):
+    """One bar a row, made of its parts: `{label: {part: value}}`; each bar ends with its sum."""
+    names = list(dict.fromkeys(part for parts in rows.values() for part in parts))
+    fig, ax = plt.subplots(figsize=(8.4, 0.55 * len(rows) + 1.2))
+    for row, (label, parts) in enumerate(rows.items()):
+        left = 0
+        for part, value in parts.items():
+            named = part if row == 0 else None
+            ax.barh(row, value, left=left, color=PALETTE[names.index(part)], label=named)
+            left += value
+        ax.text(left, row, f" {left:,.0f}", va="center")
+    ax.set_yticks(range(len(rows)), list(rows))
+    ax.invert_yaxis()
+    ax.margins(x=0.1)
+    ax.set_xlabel(xlabel)
+    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return fig

@@ -1,0 +1,242 @@
+"""Editions: the switches, the course's files, and the book's on stand-ins of the same format."""
+
+import hashlib
+import itertools
+import json
+import os
+
+import pytest
+
+from shared import assets, editions
+from shared.text_data import make_encoding, train_bpe
+
+REAL = assets.cache_folder()
+EXAMPLE = "Hello, do you like tea? <|endoftext|> In the sunlit terracesof someunknownPlace."
+ANY_TEXT = [
+    "",
+    " ",
+    "\n\n",
+    "I'd've said “no” — twice…",
+    "日本語 ελληνικά עברית",
+    "🧜🏽‍♀️ 🇬🇧",
+    "\x00\x7f\x85",
+    "£1,000.50",
+]
+
+
+@pytest.fixture(autouse=True)
+def no_switch(monkeypatch, tmp_path):
+    for switch in editions.SWITCHES:
+        monkeypatch.delenv(switch, raising=False)
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
+
+
+def stand_in(monkeypatch, folder, name, content):
+    (folder / name).write_bytes(content)
+    asset = assets.FILES[name]
+    digest = hashlib.sha256(content).hexdigest()
+    changed = assets.Asset(
+        "http://127.0.0.1:1/", digest, asset.licence, len(content), asset.what, asset.without
+    )
+    monkeypatch.setitem(assets.FILES, name, changed)
+
+
+@pytest.fixture(scope="module")
+def gpt2_like():
+    """`(ranks, vocab.bpe, encoder.json)`: 50,000 merges in GPT-2's format; a few trained, the rest made up."""
+    visible = [b for b in range(256) if chr(b).isprintable() and b != 32]
+    order = visible + [b for b in range(256) if b not in visible]
+    letter = {
+        b: chr(b) if b in visible else chr(256 + order.index(b) - len(visible)) for b in order
+    }
+
+    trained = train_bpe("the cat sat on the mat, the hat and the bat " * 9, 285, ())
+    merges, known = [], set()
+    for token in list(trained)[256:]:
+        parts = [(token[:i], token[i:]) for i in range(1, len(token))]
+        merges.append(next(p for p in parts if all(len(x) == 1 or x in known for x in p)))
+        known.add(token)
+    pairs = ((bytes([a]), bytes([b])) for a, b in itertools.product(order, order))
+    merges += itertools.islice((p for p in pairs if p[0] + p[1] not in known), 50_000 - len(merges))
+
+    tokens = [bytes([b]) for b in order] + [a + b for a, b in merges]
+    spelt = ["".join(letter[b] for b in token) for token in tokens]
+    lines = [" ".join("".join(letter[b] for b in part) for part in merge) for merge in merges]
+    vocabulary = {token: rank for rank, token in enumerate([*spelt, "<|endoftext|>"])}
+    ranks = {token: rank for rank, token in enumerate(tokens)}
+    return ranks, "\n".join(["#version: 0.2", *lines, ""]).encode(), json.dumps(vocabulary).encode()
+
+
+@pytest.mark.parametrize("switch", editions.SWITCHES)
+def test_an_unknown_edition(switch, monkeypatch):
+    monkeypatch.setenv(switch, "boook")
+    with pytest.raises(ValueError) as caught:
+        editions.banner()
+    for needed in (switch, "'boook'", *editions.SWITCHES[switch]):
+        assert needed in str(caught.value)
+    with pytest.raises(ValueError, match=switch):
+        editions.text() if switch == "COURSE_DATA" else editions.tokenizer()
+
+
+def test_an_empty_switch_is_the_default(monkeypatch):
+    for switch in editions.SWITCHES:
+        monkeypatch.setenv(switch, "")
+    assert (
+        editions.banner()
+        == "data: course (ships with the course); model: course-gpt (4,096 tokens)"
+    )
+
+
+def test_the_switches_are_read_at_every_call(monkeypatch):
+    monkeypatch.setenv("COURSE_MODEL", "gpt2-medium")
+    assert (
+        editions.banner()
+        == "data: course (ships with the course); model: gpt2-medium (50,257 tokens)"
+    )
+    monkeypatch.setenv("COURSE_DATA", "book")
+    assert editions.banner() == "data: book (the book's); model: gpt2-medium (50,257 tokens)"
+
+
+def test_the_story(tmp_path):
+    story = editions.text()
+    assert story.isascii() and 3_500 <= len(story.split()) <= 4_200
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_book_text_on_a_stand_in(monkeypatch, tmp_path):
+    stand_in(monkeypatch, tmp_path, "the-verdict.txt", "“He gave it up — why?”\n".encode())
+    monkeypatch.setenv("COURSE_DATA", "book")
+    assert editions.text() == "“He gave it up — why?”\n"
+
+
+def test_the_course_tokenizer():
+    encoding = editions.tokenizer()
+    assert encoding is editions.tokenizer()
+    assert (encoding.name, encoding.n_vocab, encoding.eot_token) == ("course-gpt", 4_096, 4_095)
+    assert encoding.encode("<|endoftext|>", allowed_special="all") == [4_095]
+    for text in ANY_TEXT:
+        assert encoding.decode(encoding.encode_ordinary(text)) == text
+    pieces = [
+        "On",
+        "ce",
+        " upon",
+        " a",
+        " time",
+        ",",
+        " 1",
+        "7",
+        " go",
+        "bl",
+        "ins",
+        " laughed",
+        ".",
+    ]
+    ids = encoding.encode("".join(pieces))
+    assert ids == [1861, 360, 676, 258, 557, 44, 2350, 55, 437, 3115, 1145, 1648, 46]
+    assert [encoding.decode([i]) for i in ids] == pieces
+
+
+def test_the_course_tokenizer_is_a_byte_pair_encoding():
+    """Every merged token splits into two earlier ones; none comes twice."""
+    ranks = editions.load_ranks(editions.COURSE_TOKENIZER)
+    assert list(ranks.values()) == list(range(4_095))
+    for token, rank in list(ranks.items())[256:]:
+        halves = ((token[:i], token[i:]) for i in range(1, len(token)))
+        assert any(ranks.get(a, rank) < rank and ranks.get(b, rank) < rank for a, b in halves)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text[: len(text) // 2],
+        lambda text: text.replace("b' the'\n", "b' teh'\n"),
+        lambda text: text.replace("b' the'\n", "print('no')\n"),
+        lambda text: text.partition("b'")[0],
+        lambda text: "\n".join(text.splitlines()[4:]),
+    ],
+    ids=["empty", "cut", "a letter", "code", "header only", "no header"],
+)
+def test_a_damaged_course_tokenizer(damage, monkeypatch, tmp_path):
+    text = editions.COURSE_TOKENIZER.read_text(encoding="utf-8")
+    (tmp_path / "tokens.txt").write_text(damage(text), encoding="utf-8")
+    monkeypatch.setattr(editions, "COURSE_TOKENIZER", tmp_path / "tokens.txt")
+    with pytest.raises(ValueError, match="tokens.txt is damaged.*git checkout"):
+        editions.tokenizer()
+
+
+def test_windows_line_ends_are_no_damage(tmp_path):
+    lines = editions.COURSE_TOKENIZER.read_bytes().replace(b"\n", b"\r\n")
+    (tmp_path / "tokens.txt").write_bytes(lines)
+    assert editions.load_ranks(tmp_path / "tokens.txt") == editions.load_ranks(
+        editions.COURSE_TOKENIZER
+    )
+
+
+@pytest.mark.parametrize("model", ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"])
+def test_gpt2_tokenizer_on_a_stand_in(model, gpt2_like, monkeypatch, tmp_path):
+    ranks, merges, vocabulary = gpt2_like
+    stand_in(monkeypatch, tmp_path, "vocab.bpe", merges)
+    stand_in(monkeypatch, tmp_path, "encoder.json", vocabulary)
+    monkeypatch.setenv("COURSE_MODEL", model)
+    encoding = editions.tokenizer()
+    assert encoding is editions.gpt2_encoding()
+    assert (encoding.name, encoding.n_vocab, encoding.eot_token) == ("gpt2", 50_257, 50_256)
+    reference = make_encoding("reference", ranks, ("<|endoftext|>",))
+    for text in [*ANY_TEXT, EXAMPLE, "the hat sat"]:
+        assert encoding.encode_ordinary(text) == reference.encode_ordinary(text)
+        assert encoding.decode(encoding.encode_ordinary(text)) == text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["encoder.json", "vocab.bpe"]
+
+
+def test_gpt2_files_that_do_not_belong_together(gpt2_like, monkeypatch, tmp_path):
+    _, merges, vocabulary = gpt2_like
+    lines = merges.splitlines(keepends=True)
+    stand_in(monkeypatch, tmp_path, "vocab.bpe", b"".join(lines[:-1]))
+    stand_in(monkeypatch, tmp_path, "encoder.json", vocabulary)
+    with pytest.raises(ValueError, match="50,257"):
+        editions.gpt2_encoding()
+
+
+def test_the_book_edition_without_a_network(monkeypatch):
+    for name, asset in assets.FILES.items():
+        monkeypatch.setitem(
+            assets.FILES, name, assets.Asset(**{**vars(asset), "url": "http://127.0.0.1:1/" + name})
+        )
+    for switch, value, call in (
+        ("COURSE_DATA", "book", editions.text),
+        ("COURSE_MODEL", "gpt2", editions.tokenizer),
+    ):
+        monkeypatch.setenv(switch, value)
+        with pytest.raises(assets.AssetError, match=rf"{switch}=course"):
+            call()
+
+
+@pytest.fixture
+def real_files(monkeypatch):
+    missing = [name for name in assets.FILES if not (REAL / name).exists()]
+    if missing:
+        pytest.skip(f"not in COURSE_CACHE: {', '.join(missing)}")
+    monkeypatch.setenv("COURSE_CACHE", str(REAL))
+    monkeypatch.setenv("COURSE_DATA", "book")
+    monkeypatch.setenv("COURSE_MODEL", "gpt2")
+
+
+def test_the_real_book_edition(real_files):
+    """The book's figures: 20,479 characters, 5,145 tokens, and the IDs of its example sentence."""
+    encoding, story = editions.tokenizer(), editions.text()
+    assert len(story) == 20_479
+    assert len(encoding.encode(story)) == 5_145
+    ids = encoding.encode(EXAMPLE, allowed_special={"<|endoftext|>"})
+    assert ids[:8] == [15496, 11, 466, 345, 588, 8887, 30, 220] and ids[8] == 50256
+    assert encoding.decode(ids) == EXAMPLE
+
+
+def test_the_real_encoding_is_tiktokens(real_files, monkeypatch):
+    load = pytest.importorskip("tiktoken.load")
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "")  # no copies in the folder for temporary files
+    expected = load.data_gym_to_mergeable_bpe_ranks(
+        *(os.fspath(REAL / n) for n in ("vocab.bpe", "encoder.json"))
+    )
+    encoding = editions.gpt2_encoding()
+    assert all(encoding.encode_single_token(token) == rank for token, rank in expected.items())

@@ -1,0 +1,124 @@
+"""Write every exercises.ipynb from the solutions.ipynb beside it.
+
+Usage: python -m tools.derive_exercises [--check]
+
+The functions of a `#| solution` cell keep signature and docstring and lose their answer; Markdown cells
+tagged `solution` are dropped; the title's "Solutions" becomes "Exercises"; all else stays.
+"""
+
+import ast
+import re
+import sys
+from copy import deepcopy
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from tools import ROOT, Draft, Refused, command, marked, read
+from tools.stubs import without_answers
+
+
+def drafts(root: Path) -> list[Draft]:
+    """Every exercises.ipynb as it ought to be, or Refused with all faults of all solutions."""
+    found, faults = [], []
+    for path in sorted(root.glob("*/solutions.ipynb")):
+        target = path.with_name("exercises.ipynb")
+        try:
+            exercises = derive(read(path), f"{path.parent.name}/{path.name}")
+            was = outline(read(target)) if target.exists() else ""
+        except Refused as refused:
+            faults += refused.faults
+            continue
+        content = nbformat.writes(exercises) + "\n"
+        found.append(Draft(target, content, was, outline(exercises)))
+    for target in sorted(root.glob("*/exercises.ipynb")):
+        if not target.with_name("solutions.ipynb").exists():
+            faults.append(
+                f"{target.parent.name}/exercises.ipynb has no solutions.ipynb to be derived from"
+            )
+    if faults:
+        raise Refused(*faults)
+    return found
+
+
+def outline(notebook: NotebookNode) -> str:
+    """The notebook without its outputs and counts, as text: what the check compares."""
+    cells = []
+    for cell in notebook.cells:
+        tags = " ".join(cell.metadata.get("tags", []))
+        cells.append(
+            f"--- {cell.cell_type} {cell.get('id', '?')} {tags}".rstrip() + f"\n{cell.source}\n"
+        )
+    return "\n".join(cells)
+
+
+def derive(solutions: NotebookNode, name: str) -> NotebookNode:
+    """The notebook to be solved, without outputs; Refused with all that is wrong in the solutions."""
+    exercises, faults, titled = deepcopy(solutions), [], False
+    exercises.cells = []
+    answers, checks = [], []  # (name, number of the cell, place); (number, names it checks)
+    for number, original in enumerate(solutions.cells):
+        cell, place = deepcopy(original), f"{name}, cell '{original.get('id', '?')}'"
+        tagged = "solution" in cell.metadata.get("tags", [])
+        if cell.cell_type == "markdown":
+            if not titled and (heading := re.search(r"^#+ .*", cell.source, re.MULTILINE)):
+                titled = True
+                new = re.sub(r"\b([Ss])olutions\b", exercises_word, heading[0])
+                if new == heading[0]:
+                    faults.append(
+                        f'{place}: the title says no "Solutions" that could become "Exercises"'
+                    )
+                cell.source = cell.source.replace(heading[0], new, 1)
+            if not tagged:
+                exercises.cells.append(cell)
+            continue
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+            if tagged:
+                faults.append(f"{place}: a code cell is marked by `#| solution`, not by a tag")
+            try:
+                if marked(cell, "solution", place):
+                    cell.source, names = without_answers(cell.source, place)
+                    answers += [(answer, number, place) for answer in names]
+                else:
+                    checks.append((number, checked_names(cell.source)))
+            except Refused as refused:
+                faults += refused.faults
+        exercises.cells.append(cell)
+    for answer, number, place in answers:
+        where = [check for check, names in checks if answer in names]
+        if not where:
+            faults.append(f"{place}: the answer `{answer}` is checked by no cell")
+        elif min(where) < number:
+            faults.append(f"{place}: the answer `{answer}` comes after the cell that checks it")
+    if faults:
+        raise Refused(*faults)
+    return exercises
+
+
+def exercises_word(match: re.Match) -> str:
+    return "Exercises" if match[1] == "S" else "exercises"
+
+
+def checked_names(source: str) -> set[str]:
+    """The names handed to `check.<name>(...)`, if that is the last expression of a cell."""
+    try:
+        last = ast.parse(source).body[-1]
+    except (SyntaxError, IndexError):  # a magic, or nothing
+        return set()
+    match last:
+        case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id="check"))) as call):
+            parts = [*call.args, *(keyword.value for keyword in call.keywords)]
+            return {
+                node.id for part in parts for node in ast.walk(part) if isinstance(node, ast.Name)
+            }
+    return set()
+
+
+def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
+    return command("Derive each exercises.ipynb from its solutions.ipynb.", drafts, root, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
