@@ -2,6 +2,8 @@
 PYTHON ?= python3
 EDITION ?= course
 LAB_ARGS ?=
+# JupyterLab would ask on its first start whether it may fetch news.
+QUIET := --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
 PY := .venv/bin/python
 FOLDERS := $(wildcard appendix_a_* ch01_* ch02_* ch03_* ch04_* ch05_* appendix_d_* \
@@ -55,7 +57,8 @@ $(error EDITION=$(EDITION) is unknown: use EDITION=course or EDITION=book)
 endif
 
 lab: .venv/lab.stamp textconv
-	$(PY) -m jupyterlab --ip=127.0.0.1 --LabApp.default_url=/lab/tree/$(FIRST) $(LAB_ARGS)
+	$(PY) -m jupyterlab --ip=127.0.0.1 $(QUIET) \
+	  --LabApp.default_url=/lab/tree/$(FIRST) $(LAB_ARGS)
 
 fetch: .venv/lab.stamp
 	$(PY) -m shared.assets

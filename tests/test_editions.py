@@ -1,14 +1,12 @@
 """Editions: the switches, the course's files, and the book's on stand-ins of the same format."""
 
 import hashlib
-import itertools
-import json
 import os
 
 import pytest
 
 from shared import assets, editions
-from shared.text_data import make_encoding, train_bpe
+from shared.text_data import make_encoding
 
 REAL = assets.cache_folder()
 EXAMPLE = "Hello, do you like tea? <|endoftext|> In the sunlit terracesof someunknownPlace."
@@ -39,32 +37,6 @@ def stand_in(monkeypatch, folder, name, content):
         "http://127.0.0.1:1/", digest, asset.licence, len(content), asset.what, asset.without
     )
     monkeypatch.setitem(assets.FILES, name, changed)
-
-
-@pytest.fixture(scope="module")
-def gpt2_like():
-    """`(ranks, vocab.bpe, encoder.json)`: 50,000 merges in GPT-2's format; a few trained, the rest made up."""
-    visible = [b for b in range(256) if chr(b).isprintable() and b != 32]
-    order = visible + [b for b in range(256) if b not in visible]
-    letter = {
-        b: chr(b) if b in visible else chr(256 + order.index(b) - len(visible)) for b in order
-    }
-
-    trained = train_bpe("the cat sat on the mat, the hat and the bat " * 9, 285, ())
-    merges, known = [], set()
-    for token in list(trained)[256:]:
-        parts = [(token[:i], token[i:]) for i in range(1, len(token))]
-        merges.append(next(p for p in parts if all(len(x) == 1 or x in known for x in p)))
-        known.add(token)
-    pairs = ((bytes([a]), bytes([b])) for a, b in itertools.product(order, order))
-    merges += itertools.islice((p for p in pairs if p[0] + p[1] not in known), 50_000 - len(merges))
-
-    tokens = [bytes([b]) for b in order] + [a + b for a, b in merges]
-    spelt = ["".join(letter[b] for b in token) for token in tokens]
-    lines = [" ".join("".join(letter[b] for b in part) for part in merge) for merge in merges]
-    vocabulary = {token: rank for rank, token in enumerate([*spelt, "<|endoftext|>"])}
-    ranks = {token: rank for rank, token in enumerate(tokens)}
-    return ranks, "\n".join(["#version: 0.2", *lines, ""]).encode(), json.dumps(vocabulary).encode()
 
 
 @pytest.mark.parametrize("switch", editions.SWITCHES)
@@ -134,6 +106,12 @@ def test_the_course_tokenizer():
     ids = encoding.encode("".join(pieces))
     assert ids == [1861, 360, 676, 258, 557, 44, 2350, 55, 437, 3115, 1145, 1648, 46]
     assert [encoding.decode([i]) for i in ids] == pieces
+
+
+def test_the_card_describes_the_stored_tokenizer():
+    card = (editions.CHAPTER_2 / "course_tokenizer.md").read_text(encoding="utf-8")
+    stored = editions.COURSE_TOKENIZER.read_bytes().replace(b"\r\n", b"\n")
+    assert hashlib.sha256(stored).hexdigest() in card
 
 
 def test_the_course_tokenizer_is_a_byte_pair_encoding():
