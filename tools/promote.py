@@ -91,7 +91,8 @@ def module_text(root: Path, lesson: Lesson) -> str:
         "",
         *textwrap.wrap(f"__all__ = {json.dumps(lesson.exports)}", 88, subsequent_indent="    "),
     ]
-    head[-1] += "  # fmt: skip"  # a few lines, not one a name
+    if head[-1].startswith(" "):  # a few lines, where ruff would give each name its own
+        head[-1] += "  # fmt: skip"
     text = "\n".join([*head, *(line for line, _ in lesson.body)]) + "\n"
     missing = {alias for _, alias, _ in lesson.borrowed} - set(lesson.imports)  # a fault already
     for row, name in undefined_names(root, lesson.module, text):
