@@ -2,10 +2,11 @@
 PYTHON ?= python3
 EDITION ?= course
 LAB_ARGS ?=
-# JupyterLab would ask on its first start whether it may fetch news.
-QUIET := --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
 PY := .venv/bin/python
+# JupyterLab would ask on its first start whether it may fetch news.
+SETTINGS := .venv/share/jupyter/lab/settings
+QUIET := '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}'
 FOLDERS := $(wildcard appendix_a_* ch01_* ch02_* ch03_* ch04_* ch05_* appendix_d_* \
     ch06_* ch07_* appendix_e_* ch08_*)
 # In the order of the course, each lesson before its solutions and exercises.
@@ -38,6 +39,7 @@ help:
 	  echo "Install a newer one and name it: make lab PYTHON=python3.12"; exit 1; }
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	$(PY) -m pip install -r requirements.txt
+	@mkdir -p $(SETTINGS) && echo $(QUIET) > $(SETTINGS)/overrides.json
 	@touch $@
 
 .venv/test.stamp: .venv/lab.stamp
@@ -57,8 +59,7 @@ $(error EDITION=$(EDITION) is unknown: use EDITION=course or EDITION=book)
 endif
 
 lab: .venv/lab.stamp textconv
-	$(PY) -m jupyterlab --ip=127.0.0.1 $(QUIET) \
-	  --LabApp.default_url=/lab/tree/$(FIRST) $(LAB_ARGS)
+	$(PY) -m jupyterlab --ip=127.0.0.1 --LabApp.default_url=/lab/tree/$(FIRST) $(LAB_ARGS)
 
 fetch: .venv/lab.stamp
 	$(PY) -m shared.assets

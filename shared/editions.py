@@ -86,9 +86,9 @@ def load_ranks(path: Path) -> dict[bytes, int]:
         # of the lines, not of the file: a checkout on Windows may end them otherwise
         if _sha256(tokens) not in header[-1]:
             raise ValueError
-    except (ValueError, IndexError):
+    except (OSError, ValueError, IndexError):
         raise ValueError(
-            f"{path} is damaged: its lines do not have the SHA-256 that its header names. "
+            f"{path} is missing or damaged: its lines do not have the SHA-256 that its header names. "
             "Restore it (git checkout), or train it again with train_tokenizer.py."
         ) from None
     merged = [ast.literal_eval(line) for line in tokens]

@@ -9,6 +9,7 @@ import io
 import matplotlib.pyplot as plt
 from IPython.display import display
 from matplotlib.ticker import LogLocator
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 # Okabe and Ito (2008): colours that colour-blind readers can tell apart.
@@ -64,28 +65,36 @@ def lines(x, series, xlabel, ylabel, log=False):
 
 
 def points(x, y, labels, groups):
-    """A scatter of words, coloured by group; where points crowd, their labels are moved apart."""
+    """A scatter of words, coloured by group; each label takes the first free place around its point."""
     fig, ax = plt.subplots(figsize=(8.4, 5.2))
-    apart = 0.035 * (max(y) - min(y))
     for i, name in enumerate(dict.fromkeys(groups)):
-        inside = sorted((j for j, group in enumerate(groups) if group == name), key=lambda j: y[j])
+        inside = [j for j, group in enumerate(groups) if group == name]
         ax.scatter(x[inside], y[inside], marker="osD^vPX*"[i], color=PALETTE[i], label=name)
-        heights = []
-        for j in inside:
-            heights.append(max(y[j], heights[-1] + apart) if heights else y[j])
-        shift = (sum(y[inside]) - sum(heights)) / len(inside)
-        for j, height in zip(inside, heights):
-            place = (x[j] + 0.015 * (max(x) - min(x)), height + shift)
-            line = {
-                "arrowstyle": "-",
-                "color": PALETTE[i],
-                "linewidth": 0.6,
-                "shrinkA": 0,
-                "shrinkB": 0,
-            }
-            ax.annotate(labels[j], (x[j], y[j]), place, va="center", fontsize=10, arrowprops=line)
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    ax.margins(0.12)
     ax.set(xticks=[], yticks=[], xlabel="first direction", ylabel="second direction")
+    fig.canvas.draw()  # fixes the scale, which says how much room a label takes
+    spots = ax.transData.transform(list(zip(x, y)))
+    taken = [Bbox.from_bounds(left - 4, low - 4, 8, 8) for left, low in spots]
+    around = [
+        (6, 0, "left"),
+        (-6, 0, "right"),
+        (4, 12, "left"),
+        (4, -12, "left"),
+        (-4, 12, "right"),
+    ]
+    around += [(-4, -12, "right"), (8, 24, "left"), (8, -24, "left"), (-8, -24, "right")]
+    for label, point, spot in zip(labels, zip(x, y), spots):
+        for right, up, side in around:
+            place = {"xytext": (right, up), "textcoords": "offset points", "ha": side}
+            text = ax.annotate(label, point, va="center", fontsize=10, **place)
+            box = text.get_window_extent()
+            if not any(box.overlaps(other) for other in taken):
+                break
+            text.remove()
+        else:
+            text = ax.annotate(label, point, va="center", fontsize=10, **place)
+        taken.append(text.get_window_extent())
     return fig
 
 
@@ -158,6 +167,10 @@ def heat(values, rows, columns, xlabel="", ylabel="", digits=2, ax=None, limits=
     ax.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
     ax.set_yticks(range(len(rows)), rows)
     ax.set(xlabel=xlabel, ylabel=ylabel)
+    for k in range(len(columns) if digits is None else 0):  # squares, where no numbers show them
+        ax.axvline(k - 0.5, color="white", linewidth=0.6)
+    for k in range(len(rows) if digits is None else 0):
+        ax.axhline(k - 0.5, color="white", linewidth=0.6)
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     return ax.figure
@@ -166,12 +179,14 @@ def heat(values, rows, columns, xlabel="", ylabel="", digits=2, ax=None, limits=
 def heats(matrices, labels, digits=2):
     """Matrices side by side: `matrices` maps a title to its values, `labels` name rows and columns.
 
-    With `digits=None` without numbers, and with one scale of colours from 0 to 1 for all.
+    All share one scale of colours; with `digits=None` they have no numbers.
     """
+    lowest = min(float(min(map(min, values))) for values in matrices.values())
+    highest = max(float(max(map(max, values))) for values in matrices.values())
     size = 1.2 + (0.62 if digits is not None else 0.28) * len(labels)
     fig, axes = plt.subplots(1, len(matrices), figsize=(size * len(matrices), 0.8 * size))
     for ax, (title, values) in zip(axes, matrices.items()):
-        limits = (0, 1) if digits is None else (None, None)
+        limits = (lowest, highest)
         heat(values, labels, labels, xlabel=title, digits=digits, ax=ax, limits=limits)
     return fig
 

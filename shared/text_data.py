@@ -90,8 +90,6 @@ GPT2_SPLIT_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+
 
 def split_into_chunks(text, special_tokens=()):
     """Cut a text at its special tokens, which are dropped, and then by GPT-2's pattern."""
-    if isinstance(special_tokens, str):
-        raise TypeError(f"special_tokens is a tuple of strings: ({special_tokens!r},)")
     special = "|".join(map(regex.escape, special_tokens))
     parts = regex.split(special, text) if special else [text]
     return [chunk for part in parts for chunk in regex.findall(GPT2_SPLIT_PATTERN, part)]
@@ -100,6 +98,8 @@ def split_into_chunks(text, special_tokens=()):
 # ch02.ipynb: check-bpe-input
 def check_bpe_input(text, vocab_size, special_tokens):
     """Raise ValueError for an empty text, or a vocabulary without room for bytes and special tokens."""
+    if isinstance(special_tokens, str):  # else each of its letters would become one
+        raise TypeError(f"special_tokens must be a tuple of strings: ({special_tokens!r},)")
     if not text:
         raise ValueError("the text is empty: there are no pairs to count")
     if vocab_size < (least := 256 + len(special_tokens)):
@@ -145,11 +145,10 @@ def train_bpe(text, vocab_size, special_tokens=("<|endoftext|>",)):
     ranks = {bytes([byte]): byte for byte in range(256)}
     while len(ranks) < vocab_size - len(special_tokens) and (best := most_frequent_pair(counts)):
         ranks[best[0] + best[1]] = len(ranks)
-        for i in where.pop(best):  # only the chunks that contain the pair
+        for i in where.pop(best):  # only chunks that contain, or once contained, the pair
             count(i, -times[i])
             words[i] = merge_pair(words[i], best)
             count(i, times[i])
-        del counts[best], where[best]  # nothing is left of it
     return ranks
 
 
@@ -174,6 +173,8 @@ def make_encoding(name, ranks, special_tokens=("<|endoftext|>",)):
 
     Raises ValueError unless the ranks are 0 .. n-1 and hold all 256 single bytes.
     """
+    if isinstance(special_tokens, str) or len(set(special_tokens)) < len(special_tokens):
+        raise ValueError("special_tokens must be a tuple of different strings")
     single_bytes = {bytes([byte]) for byte in range(256)}  # without one, tiktoken would crash on it
     if sorted(ranks.values()) != list(range(len(ranks))) or not single_bytes <= set(ranks):
         raise ValueError("the ranks must be 0, 1, 2, ..., and all 256 single bytes must be there")

@@ -7,6 +7,7 @@ import nbformat
 import pytest
 import torch
 
+from shared import editions
 from shared.checks import ch02 as check
 from shared.text_data import (
     GPTDatasetV1,
@@ -48,6 +49,14 @@ def loader(**options):
 def unshifted(text, tokenizer, max_length):
     dataset = GPTDatasetV1(text, tokenizer, max_length, max_length)
     return [(x[None], x[None]) for x, _ in dataset]
+
+
+def other_tokenizer(text, tokenizer, max_length):
+    return loader()(text, editions.tokenizer(), max_length)
+
+
+def no_return(text, tokenizer, max_length):
+    loader()(text, tokenizer, max_length)
 
 
 def longest_match(chunk, ranks):
@@ -92,11 +101,21 @@ def sizes_on(which):
             bpe = make_encoding("part", dict(ordered[: size if which == "one more" else size - 1]))
             counts.append(len(bpe.encode(text)))
         for size, after, (a, b) in zip(sizes, sizes[1:], pairwise(counts)):
-            if 1 - b / a < saving:
+            saved = a / b - 1 if which == "of the smaller" else 1 - b / a
+            if saved < saving:
                 return after if which == "the next" else size
         return sizes[0] if which == "the first" else sizes[-1]
 
     return answer
+
+
+def last_that_saved(text, unseen, sizes, saving):
+    ordered = list(train_bpe(text, sizes[-1]).items())
+    counts = [
+        len(make_encoding("part", dict(ordered[: size - 1])).encode(unseen)) for size in sizes
+    ]
+    saved = [1 - b / a >= saving for a, b in pairwise(counts)]
+    return sizes[max((i + 1 for i, enough in enumerate(saved) if enough), default=0)]
 
 
 def gap(one, other):
@@ -133,7 +152,10 @@ WRONG = [
     ("take_apart", lambda word, tokenizer: [], "not the tokenizer's"),
     ("every_token_once", loader(stride=1), "overlap"),
     ("every_token_once", loader(stride=lambda n: max(1, n // 2)), "overlap"),
+    ("every_token_once", loader(stride=lambda n: n - 1), "overlap"),
     ("every_token_once", loader(stride=lambda n: n + 1), "longer than"),
+    ("every_token_once", other_tokenizer, "was it passed on"),
+    ("every_token_once", no_return, "is a `return` missing"),
     ("every_token_once", loader(shuffle=True), "order of the text"),
     ("every_token_once", loader(drop_last=True), "batch"),
     ("every_token_once", unshifted, "not one token later"),
@@ -148,12 +170,14 @@ WRONG = [
     ("repaired_encoder", one_merge_only, "lowest rank"),
     ("large_enough", sizes_on("seen"), "you say"),
     ("large_enough", sizes_on("the next"), "you say"),
+    ("large_enough", sizes_on("of the smaller"), "you say"),
+    ("large_enough", last_that_saved, "you say"),
     ("large_enough", sizes_on("the first"), "you say"),
     ("large_enough", lambda text, unseen, sizes, saving: sizes[0], "you say"),
     ("order_lost_and_found", move_positions_too, "shuffled together"),
     ("order_lost_and_found", forget_positions, "with positions the gap is 0"),
     ("order_lost_and_found", compare_place_by_place, "without positions"),
-    ("order_lost_and_found", position_of_one_side, "it should be"),
+    ("order_lost_and_found", position_of_one_side, "apply `order` to the tokens"),
     ("order_lost_and_found", plain_sum, "with positions the gap is 0"),
 ]
 
@@ -192,6 +216,14 @@ def test_other_right_answers_are_accepted():
     def by_tiktoken(chunk, ranks):
         return make_encoding("x", ranks).encode(chunk.decode())
 
+    def in_place(tokens, positions, order):
+        moved = tokens[order]
+        without = gap(tokens, moved)
+        tokens += positions
+        moved += positions
+        return without, gap(tokens, moved)
+
+    assert check.order_lost_and_found(in_place).ok
     assert check.number_of_windows(counted).ok
     assert check.every_token_once(batches_by_hand).ok
     assert check.repaired_encoder(by_tiktoken).ok

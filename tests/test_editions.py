@@ -139,7 +139,7 @@ def test_a_damaged_course_tokenizer(damage, monkeypatch, tmp_path):
     text = editions.COURSE_TOKENIZER.read_text(encoding="utf-8")
     (tmp_path / "tokens.txt").write_text(damage(text), encoding="utf-8")
     monkeypatch.setattr(editions, "COURSE_TOKENIZER", tmp_path / "tokens.txt")
-    with pytest.raises(ValueError, match="tokens.txt is damaged.*git checkout"):
+    with pytest.raises(ValueError, match="tokens.txt is missing or damaged.*git checkout"):
         editions.tokenizer()
 
 

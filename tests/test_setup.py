@@ -108,8 +108,12 @@ def test_an_old_python_is_refused_clearly(machine):
 
 def test_make_lab_opens_the_first_chapter_on_localhost(machine):
     _, calls = make(machine, "lab", MPLBACKEND="Agg")
-    assert "jupyterlab --ip=127.0.0.1 --LabApp.news_url=None" in calls
-    assert "--LabApp.default_url=/lab/tree/ch02_text_data/ch02.ipynb" in calls
+    assert (
+        "jupyterlab --ip=127.0.0.1 --LabApp.default_url=/lab/tree/ch02_text_data/ch02.ipynb"
+        in calls
+    )
+    settings = machine / ".venv/share/jupyter/lab/settings/overrides.json"
+    assert '"fetchNews": "false"' in settings.read_text()
     assert "[data= model= backend=]" in calls.splitlines()[-1]
     _, calls = make(machine, "lab", "EDITION=book")
     assert "data=book model=gpt2" in calls.splitlines()[-1]

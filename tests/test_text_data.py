@@ -104,8 +104,6 @@ def test_ranks_are_the_bytes_and_then_the_merges_in_order():
 def test_every_merge_is_of_the_most_frequent_pair():
     """Against tiktoken's teaching code, as far as frequencies decide and no tie."""
     ranks = train_bpe(STORY, 300)
-    words = [SimpleBytePairEncoding(pat_str=GPT2_SPLIT_PATTERN, mergeable_ranks=SINGLE_BYTES)]
-    theirs = words[0]
     for size in range(256, 299, 7):
         part = dict(list(ranks.items())[:size])
         theirs = SimpleBytePairEncoding(pat_str=GPT2_SPLIT_PATTERN, mergeable_ranks=part)
@@ -132,6 +130,11 @@ def test_special_tokens_are_cut_out_before_counting():
     assert several == SINGLE_BYTES
     bpe = make_encoding("two", several, special_tokens=("<s>", "</s>"))
     assert bpe.encode("<s></s>", allowed_special="all") == [256, 257]
+
+
+def test_special_tokens_are_no_patterns():
+    special = ("<|endoftext|>",)
+    assert split_into_chunks("a<b<|endoftext|>c", special) == ["a", "<", "b", "c"]
 
 
 def test_a_text_without_pairs_gives_fewer_tokens():
@@ -188,6 +191,9 @@ def bpe_pieces(token, ranks):
         (lambda: train_bpe_simple("text", 100), ValueError, "need 257"),
         (lambda: train_bpe("text", 257, ("a", "b")), ValueError, "need 258"),
         (lambda: train_bpe("text", 300, "<s>"), TypeError, "tuple of strings"),
+        (lambda: train_bpe("text", 257, "<|endoftext|>"), TypeError, "must be a tuple"),
+        (lambda: make_encoding("x", SINGLE_BYTES, "<s>"), ValueError, "tuple of different strings"),
+        (lambda: make_encoding("x", SINGLE_BYTES, ("a", "a")), ValueError, "different strings"),
         (lambda: make_encoding("x", {b"a": 0}), ValueError, "all 256 single bytes"),
         (lambda: make_encoding("x", SINGLE_BYTES | {b"ab": 300}), ValueError, "0, 1, 2"),
     ],
@@ -234,6 +240,15 @@ def test_end_of_text_is_one_token_in_the_dataset(encoding):
     assert encoding.eot_token in dataset.token_ids
 
 
+def test_ids_of_a_large_vocabulary():
+    specials = {"<|endoftext|>": 50_256}
+    large = tiktoken.Encoding(
+        "large", pat_str=GPT2_SPLIT_PATTERN, mergeable_ranks=SINGLE_BYTES, special_tokens=specials
+    )
+    inputs, _ = GPTDatasetV1("ab<|endoftext|>c", large, 3, 1)[0]
+    assert inputs.tolist() == [97, 98, 50_256]
+
+
 def test_any_tokenizer_with_encode_will_do():
     vocab = {word: i for i, word in enumerate(["<|unk|>", "a", "b"])}
     dataset = GPTDatasetV1("a b a b a", SimpleTokenizerV2(vocab), 2, 2)
@@ -244,6 +259,7 @@ def test_any_tokenizer_with_encode_will_do():
 def test_batches(encoding, num_workers):
     options = {"shuffle": False, "tokenizer": encoding, "num_workers": num_workers}
     loader = create_dataloader_v1(STORY[:3000], 4, 8, 8, **options)
+    assert loader.num_workers == num_workers
     batches = list(loader)
     for inputs, targets in batches:
         assert inputs.shape == targets.shape == (4, 8)
@@ -259,6 +275,13 @@ def test_defaults_are_the_books(encoding):
     assert inputs.shape == (4, 256)
     assert loader.drop_last and isinstance(loader.sampler, torch.utils.data.RandomSampler)
     assert loader.dataset.starts.step == 128
+
+
+def test_the_last_batch_can_be_kept(encoding):
+    text = STORY[:300]
+    n = len(encoding.encode(text))
+    loader = create_dataloader_v1(text, 4, n - 2, 1, drop_last=False, tokenizer=encoding)
+    assert [len(inputs) for inputs, _ in loader] == [2]
 
 
 def test_shuffling_follows_the_seed(encoding):

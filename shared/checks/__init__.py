@@ -8,6 +8,7 @@ says what is wrong, where the truth does not hold. The exercise checks of a chap
 import functools
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import isfunction
 
 
 @contextmanager
@@ -21,7 +22,7 @@ def fails(*errors, match=""):
         yield
     except errors as error:
         message = str(error.args[0]) if error.args else ""  # str(KeyError) would add quotes
-        assert match in message, f"the message is {message!r}, without {match!r}"
+        require(match in message, f"the message is {message!r}, without {match!r}")
         print(f"{type(error).__name__}: {(message.splitlines() or [''])[0]}")
     else:
         raise AssertionError(
@@ -53,14 +54,24 @@ def exercise(check):
     @functools.wraps(check)
     def run(answer):
         name = getattr(answer, "__name__", "the answer")
+
+        @functools.wraps(answer)
+        def returning(*args, **kwargs):
+            got = answer(*args, **kwargs)
+            require(got is not None, f"`{name}` returned None: is a `return` missing?")
+            return got
+
         try:
-            return Result(True, f"right: {check(answer)}")
+            return Result(True, f"right: {check(returning if isfunction(answer) else answer)}")
         except NotImplementedError:
             return Result(False, f"not solved yet: write `{name}`, then run this cell again")
         except AssertionError as error:
-            return Result(False, f"wrong: {error}")
+            return Result(False, f"wrong: {error or f'an assertion in `{name}` failed'}")
         except Exception as error:
-            return Result(False, f"wrong: `{name}` raised {type(error).__name__}: {error}")
+            return Result(
+                False,
+                f"wrong: calling `{name}`, or reading what it returned, raised {type(error).__name__}: {error}",
+            )
 
     return run
 
@@ -86,7 +97,10 @@ def check_same_ids(encode, encode_too, texts):
 
 
 def check_targets_are_shifted(inputs, targets):
-    """Targets are the inputs one position later: `(B, T), (B, T)`, target t is input t + 1."""
+    """Targets are the inputs one position later: `(B, T), (B, T)`, target t is input t + 1.
+
+    A batch of one and the same token throughout is refused too, since nothing can be seen from it.
+    """
     require(inputs.shape == targets.shape, f"shapes differ: {inputs.shape} and {targets.shape}")
     require((inputs[:, 1:] == targets[:, :-1]).all(), "target t is not input t + 1")
     require((inputs != targets).any(), "the targets are the inputs themselves: nothing is shifted")
