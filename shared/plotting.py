@@ -50,17 +50,31 @@ def show(fig, text):
     )
 
 
-def lines(x, series, xlabel, ylabel, log=False):
-    """Curves over a common axis: `series` maps a label to its values, each named at its right end."""
-    fig, ax = plt.subplots(figsize=(7.2, 3.4))
-    for i, (label, y) in enumerate(series.items()):
-        ax.plot(x, y, marker="o", markersize=4)
-        ax.annotate(f" {label}", (x[-1], y[-1]), color=PALETTE[i], va="center")
-    ax.set(xlabel=xlabel, ylabel=ylabel)
-    if log:
-        ax.set_xscale("log", base=2)
-        ax.set_xticks(x, [f"{value:,}" for value in x])
-    ax.margins(x=0.05)
+def curves(x, views, xlabel, log=(), log_x=False):
+    """Lines over a common axis, one plot a view: `{ylabel: {label: values}}`, equal labels in equal colours.
+
+    `log` lists the views with a logarithmic y axis (True: all of them).
+    """
+    size = (4.8 * max(len(views), 1.4), 3.4)
+    fig, axes = plt.subplots(1, len(views), figsize=size, squeeze=False)
+    for ax, (ylabel, series) in zip(axes[0], views.items()):
+        for i, (label, y) in enumerate(series.items()):
+            look = {"marker": "os^Dv"[i % 5], "markersize": 5} if len(x) <= 12 else {}
+            ax.plot(x, y, ["-", "--", ":"][i % 3], linewidth=2 + 0.3 * (i % 3), label=label, **look)
+        if log is True or ylabel in log:
+            ax.set_yscale("log")
+            ax.yaxis.set_minor_formatter("")
+            low, high = ax.get_ylim()
+            if high < 1000 * low:  # else there would be one labelled tick or two
+                ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                ax.yaxis.set_major_formatter("{x:g}")
+        elif ax.get_ylim()[0] > -0.1 * ax.get_ylim()[1]:
+            ax.set_ylim(bottom=0)
+        if log_x:
+            ax.set_xscale("log", base=2)
+            ax.set_xticks(x, [f"{value:,}" for value in x])
+        ax.set(xlabel=xlabel, ylabel=ylabel)
+        ax.legend(frameon=False)
     return fig
 
 
@@ -191,31 +205,6 @@ def heats(matrices, labels, digits=2):
     return fig
 
 
-def panels(x, curves, xlabel, log=False):
-    """Several sets of curves side by side over a common axis: `{ylabel: {label: values}}`.
-
-    The x axis is logarithmic; with `log` the y axes are, too.
-    """
-    fig, axes = plt.subplots(
-        1, len(curves), figsize=(4.6 * max(len(curves), 1.5), 3.4), squeeze=False
-    )
-    for ax, (ylabel, series) in zip(axes[0], curves.items()):
-        for i, (label, y) in enumerate(series.items()):
-            ax.plot(x, y, marker="os^Dv"[i % 5], markersize=5, label=label)
-        ax.set_xscale("log", base=2)
-        ax.set_xticks(x, [f"{value:,}" for value in x])
-        if log:
-            ax.set_yscale("log")
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            ax.yaxis.set_major_formatter("{x:g}")
-            ax.yaxis.set_minor_formatter("")
-        else:
-            ax.set_ylim(0, 1.05 * max(max(y) for y in series.values()))
-        ax.set(xlabel=xlabel, ylabel=ylabel)
-        ax.legend(frameon=False)
-    return fig
-
-
 def query_and_keys(query, keys, labels, named):
     """A query `(2,)` as an arrow and keys `(N, 2)` as points; the labels in `named` stand out.
 
@@ -270,24 +259,6 @@ def weighted_strips(rows):
     return fig
 
 
-def curves(x, views, xlabel, log=()):
-    """Lines over a common axis, one plot a view: `{ylabel: {label: values}}`, equal labels in equal colours.
-
-    `log` lists the views with a logarithmic y axis (True: all of them).
-    """
-    fig, axes = plt.subplots(
-        1, len(views), figsize=(4.8 * max(len(views), 1.4), 3.4), squeeze=False
-    )
-    for ax, (ylabel, series) in zip(axes[0], views.items()):
-        for i, (label, y) in enumerate(series.items()):
-            ax.plot(x, y, ["-", "--", ":"][i % 3], linewidth=2 + 0.6 * i, label=label)
-        if log is True or (log and ylabel in log):
-            ax.set_yscale("log")
-        ax.set(xlabel=xlabel, ylabel=ylabel)
-        ax.legend(frameon=False)
-    return fig
-
-
 def bars(labels, values, ylabel, line=None):
     """A column for each label; `line` is (label, height) of a dashed line across."""
     fig, ax = plt.subplots(figsize=(7.2, 3.2))
@@ -298,9 +269,8 @@ def bars(labels, values, ylabel, line=None):
     ax.set_ylabel(ylabel)
     if line is not None:
         ax.axhline(line[1], color=PALETTE[3], linestyle="--")
-        ax.annotate(
-            line[0], (len(labels) - 0.5, line[1]), ha="right", va="bottom", color=PALETTE[3]
-        )
+        ax.annotate(line[0], (len(labels) - 0.5, line[1]), (2, 4), textcoords="offset points")
+        ax.set_xlim(-0.6, len(labels) + 0.8)
     return fig
 
 

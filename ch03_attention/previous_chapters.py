@@ -1,0 +1,1 @@
+"""Chapter 3 builds on no earlier chapter's code."""

@@ -1,0 +1,291 @@
+"""Checks for the exercises of chapter 4: `from shared.checks import ch04 as check`."""
+
+from itertools import combinations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from shared.checks import exercise, require
+
+SIZES = {"small": (768, 12), "medium": (1024, 24), "large": (1280, 36), "xl": (1600, 48)}
+# What a wrong forward pass may have done, as the end of "your logits are those of a model that ..."
+MISTAKES = {
+    "unbiased": "divides the variance by C - 1 instead of C",
+    "exact": "bends with the exact GELU, where GPT-2 has the tanh form",
+    "post": "normalises after adding, instead of before attention and feed-forward",
+    "unplaced": "forgets the positions",
+    "unmasked": "lets tokens see the future",
+    "rough": "leaves out the final norm",
+}
+
+
+def _config(**changes):
+    cfg = {"vocab_size": 40, "context_length": 9, "emb_dim": 24, "n_heads": 3, "n_layers": 3}
+    return cfg | {"drop_rate": 0.0, "qkv_bias": True} | changes
+
+
+def _model(seed=0, **changes):
+    """A small GPTModel in float64 whose norms, too, have random weights."""
+    from shared.gpt_model import GPTModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = GPTModel(_config(**changes)).double()
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                nn.init.normal_(parameter, mean=float(name.endswith("scale")), std=0.3)
+    return model
+
+
+def _ids(B, T, vocab_size=40):
+    return torch.randint(vocab_size, (B, T), generator=torch.Generator().manual_seed(B * 100 + T))
+
+
+@exercise
+def parameters_in_block(answer):
+    """`answer(cfg) -> (attention, feed-forward)`, the parameters of one block."""
+    from shared.gpt_model import TransformerBlock
+
+    for changes in [{}, {"qkv_bias": False}, {"emb_dim": 768, "n_heads": 12, "n_layers": 12}]:
+        cfg = _config(**changes)
+        with torch.device("meta"):
+            block = TransformerBlock(cfg)
+        wants = [sum(p.numel() for p in part.parameters()) for part in (block.att, block.ff)]
+        for name, got, want in zip(["attention", "feed-forward"], answer(dict(cfg)), wants):
+            case = f"emb_dim {cfg['emb_dim']}, qkv_bias {cfg['qkv_bias']}"
+            about = f"{case}: {name} of one block has {want:,} parameters, you say {got:,}"
+            if got == want * cfg["n_layers"]:
+                about += ": that is all the blocks together"
+            require(got == want, about)
+    return f"biases included; feed-forward has about {wants[1] / wants[0]:.0f} times as many"
+
+
+@exercise
+def gpt2_config(answer):
+    """`answer(size) -> cfg` for "small", "medium", "large", "xl"; a new dictionary each time."""
+    from shared.gpt_model import GPT_CONFIG_124M
+
+    standard = dict(GPT_CONFIG_124M)
+    try:
+        for size, (width, depth) in SIZES.items():
+            got = answer(size)
+            want = standard | {"emb_dim": width, "n_layers": depth, "n_heads": width // 64}
+            for key in [*want, *got]:
+                found = got.get(key, "missing")
+                require(found == want.get(key), f"{size}: {key} is {found}, not {want.get(key)}")
+            require(
+                GPT_CONFIG_124M == standard,
+                f"asking for {size!r} changed GPT_CONFIG_124M itself: every later model has that size",
+            )
+            got["emb_dim"] = 1
+            again = answer(size)["emb_dim"]
+            require(again == width, f"{size}: who changes one answer changes the next one, too")
+    finally:
+        GPT_CONFIG_124M.clear()
+        GPT_CONFIG_124M.update(standard)
+    return "four configurations, with heads 64 wide, and GPT_CONFIG_124M is what it was"
+
+
+@exercise
+def with_dropout_rates(answer):
+    """`answer(cfg, embedding, attention, shortcut)` -> a GPTModel with these three dropout rates."""
+    from shared.gpt_model import GPTModel
+
+    for rates in [(0.1, 0.2, 0.3), (0.0, 0.5, 0.0), (0.4, 0.0, 0.0)]:
+        cfg = _config(drop_rate=0.15)
+        model = answer(cfg, *rates)
+        require(cfg == _config(drop_rate=0.15), "the configuration that was given has changed")
+        require(isinstance(model, GPTModel), f"a {type(model).__name__} came back, not a GPTModel")
+        found = {("the embeddings", 0): model.drop_emb.p}
+        for i, block in enumerate(model.trf_blocks):
+            found[(f"attention in block {i}", 1)] = block.att.dropout.p
+            found[(f"the shortcuts of block {i}", 2)] = block.drop_shortcut.p
+        for (place, which), rate in found.items():
+            require(
+                rate == rates[which], f"{place}: the rate is {rate}, it should be {rates[which]}"
+            )
+        same = set(model.state_dict()) == set(GPTModel(cfg).state_dict())
+        require(same, "the parameters' names have changed: stored weights would not load")
+    return "three places, three rates, in every block; names and configuration as they were"
+
+
+@exercise
+def forward_flops(answer):
+    """`answer(cfg, T)` -> operations of all matrix products for one text, as PyTorch counts them."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from shared.gpt_model import GPTModel
+
+    for T, changes in [(1, {}), (9, {}), (5, {"emb_dim": 48, "n_layers": 2, "vocab_size": 100})]:
+        cfg = _config(**changes)
+        with torch.device("meta"), FlopCounterMode(display=False) as counter:
+            GPTModel(cfg)(torch.zeros(1, T, dtype=torch.long))
+        want, got = counter.get_total_flops(), answer(dict(cfg), T)
+        C, L, V = cfg["emb_dim"], cfg["n_layers"], cfg["vocab_size"]
+        forgotten = {
+            4 * L * T * T * C: "what queries times keys and weights times values cost",
+            2 * L * T * T * C: "one of attention's two products of its own",
+            2 * T * V * C: "the head",
+            want - got if got * 2 == want else None: "that a product and a sum are two operations",
+        }
+        about = f"{T} tokens: the counter says {want:,}, you say {got:,}"
+        missing = forgotten.get(want - got)
+        require(got == want, about + (f": you left out {missing}" if missing else ""))
+    return "your formula and PyTorch's counter agree: two for each weight and token, and attention"
+
+
+def _logits(weights, idx, n_heads, mistakes=()):
+    """GPTModel's logits from its state dict, with any of MISTAKES."""
+
+    def linear(x, name):
+        return F.linear(x, weights[f"{name}.weight"], weights.get(f"{name}.bias"))
+
+    def norm(x, name):
+        variance = x.var(dim=-1, keepdim=True, correction=int("unbiased" in mistakes))
+        x = (x - x.mean(dim=-1, keepdim=True)) / torch.sqrt(variance + 1e-5)
+        return weights[f"{name}.scale"] * x + weights[f"{name}.shift"]
+
+    def attention(x, at):
+        q, k, v = (
+            linear(x, f"{at}.W_{part}").unflatten(-1, (n_heads, -1)).transpose(1, 2)
+            for part in ("query", "key", "value")
+        )
+        causal = "unmasked" not in mistakes
+        seen = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        return linear(seen.transpose(1, 2).flatten(2), f"{at}.out_proj")
+
+    def feed_forward(x, at):
+        form = "none" if "exact" in mistakes else "tanh"
+        return linear(F.gelu(linear(x, f"{at}.layers.0"), approximate=form), f"{at}.layers.2")
+
+    x = weights["tok_emb.weight"][idx]
+    if "unplaced" not in mistakes:
+        x = x + weights["pos_emb.weight"][: idx.shape[1]]
+    depth = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("trf_blocks"))
+    for at in (f"trf_blocks.{i}" for i in range(depth)):
+        for part, where, of in [(attention, "att", "norm1"), (feed_forward, "ff", "norm2")]:
+            if "post" in mistakes:
+                x = norm(x + part(x, f"{at}.{where}"), f"{at}.{of}")
+            else:
+                x = x + part(norm(x, f"{at}.{of}"), f"{at}.{where}")
+    return linear(x if "rough" in mistakes else norm(x, "final_norm"), "out_head")
+
+
+def _diagnosis(got, weights, idx, n_heads):
+    """Which of MISTAKES, together, give exactly these logits; "" if no set of them does."""
+    for count in range(1, len(MISTAKES) + 1):
+        for mistakes in combinations(MISTAKES, count):
+            other = _logits(weights, idx, n_heads, mistakes)
+            if got.shape == other.shape and torch.allclose(got, other, atol=1e-9):
+                return " and ".join(MISTAKES[mistake] for mistake in mistakes)
+    return ""
+
+
+@exercise
+def repaired_logits(answer):
+    """`answer(weights, idx, n_heads)` -> the logits of the GPTModel whose state dict is `weights`."""
+    for changes in [{}, {"qkv_bias": False, "n_heads": 2, "n_layers": 1}, {"tie_weights": True}]:
+        model = _model(**changes)
+        n_heads = model.trf_blocks[0].att.num_heads
+        for idx in (_ids(2, 9), _ids(1, 1), _ids(3, 4)):
+            with torch.no_grad():
+                want, weights = model(idx), model.state_dict()
+                got = answer(dict(weights), idx, n_heads)
+                require(
+                    got.shape == want.shape,
+                    f"the shape is {tuple(got.shape)}, not {tuple(want.shape)}",
+                )
+                if torch.allclose(got, want, atol=1e-9):
+                    continue
+                found = _diagnosis(got, weights, idx, n_heads)
+            gap = f"the logits differ by up to {(got - want).abs().max().item():.2g}"
+            raise AssertionError(
+                f"{gap}; yours are those of a model that {found}"
+                if found
+                else f"{gap}; no known mistake explains it"
+            )
+    return "equal to GPTModel to nine decimals, with and without biases, for one token and for many"
+
+
+@exercise
+def repaired_generator(answer):
+    """`answer(model, idx, max_new_tokens, context_size)` gives what generate_text_simple gives."""
+    from shared.gpt_model import generate_text_simple
+
+    with torch.random.fork_rng():
+        for B, T, training in [(1, 3, False), (2, 3, True), (2, 12, True)]:
+            torch.manual_seed(B * T)
+            model, idx = _model(drop_rate=0.5).train(training), _ids(B, T)
+            want = generate_text_simple(model, idx, 12, 9)
+            got = answer(model, idx.clone(), 12, 9)
+            require(
+                got.shape == want.shape, f"the shape is {tuple(got.shape)}, not {tuple(want.shape)}"
+            )
+            require(got[:, :T].equal(idx), "the prompt itself came back changed")
+            if training and not got.equal(want):
+                again = answer(model, idx.clone(), 12, 9)
+                require(got.equal(again), "asked twice, it answers differently: dropout is active")
+            start = (got != want).any(dim=0).float().argmax().item()
+            place = "within the context" if start < 9 else "beyond the context"
+            require(
+                got.equal(want), f"{place}, from token {start} on, it is not the likeliest token"
+            )
+            mode = "training" if training else "evaluation"
+            require(
+                model.training == training, f"the model came in {mode} mode and left in the other"
+            )
+            _require_no_gradient(answer, model, idx)
+    return "the same text from a model in any mode, also past the end of the context"
+
+
+def _require_no_gradient(answer, model, idx):
+    """Whether gradients were switched off is seen by a hook while the model runs."""
+    enabled = []
+    hook = model.out_head.register_forward_hook(
+        lambda *call: enabled.append(torch.is_grad_enabled())
+    )
+    answer(model, idx.clone(), 1, 9)
+    hook.remove()
+    require(not any(enabled), "gradients are recorded: memory for a backward pass that never comes")
+
+
+class _Leaking(nn.Module):
+    """A model to whose output at `to` something of the token at `source` is added (negative: from the end)."""
+
+    def __init__(self, to=None, source=None):
+        super().__init__()
+        self.model, self.to, self.source = _model(drop_rate=0.3), to, source
+
+    def forward(self, idx):
+        logits = self.model(idx)
+        if self.to is not None:
+            hint = self.model.tok_emb(idx)[:, self.source, :1]
+            logits = logits.index_add(
+                1,
+                torch.tensor([self.to % idx.shape[1]]),
+                hint[:, None].expand(-1, 1, logits.shape[2]),
+            )
+        return logits
+
+
+@exercise
+def looks_ahead(answer):
+    """`answer(model, idx, vocab_size)` -> True if an output depends on a token that comes after it."""
+    honest = {"an honest model in evaluation mode": False, "an honest model in training mode": True}
+    for name, training in honest.items():
+        model = _Leaking().train(training)
+        found = answer(model, _ids(2, 6), 40)
+        reason = (
+            "dropout's noise is no leak"
+            if training
+            else "later outputs may depend on earlier tokens"
+        )
+        require(not found, f"{name} was accused: {reason}")
+        require(model.training == training, f"{name} was left in another mode")
+    places = [(0, 1), (2, 3), (-2, -1), (0, -1), (1, 4)]
+    for to, source in places:
+        found = answer(_Leaking(to, source).eval(), _ids(2, 6), 40)
+        about = f"output {to % 6} depends on token {source % 6}, and the experiment did not notice"
+        require(found, about)
+    return f"{len(places)} leaks found, and no honest model accused"

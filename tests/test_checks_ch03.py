@@ -1,0 +1,307 @@
+"""Every check of chapter 3's exercises: accepts the solution, refuses the stub and the usual wrong answers."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+
+from shared.attention import MultiHeadAttention, MultiHeadAttentionWrapper, SelfAttention_v1
+from shared.checks import ch03 as check
+
+CHAPTER = Path(__file__).parent.parent / "ch03_attention"
+NAMES = ["W_query", "W_key", "W_value"]
+
+
+def answers(name):
+    """What the cells of a notebook define, run without its text and checks."""
+    found = {}
+    for cell in nbformat.read(CHAPTER / name, as_version=4).cells:
+        if cell.cell_type == "code" and not cell.source.startswith("check."):
+            exec(cell.source, found)
+    return found
+
+
+# --- 3.1
+
+
+def copied(change):
+    """An answer to 3.1 whose weights are `change(weights of v2's layer, name)`."""
+
+    def answer(v2):
+        d_out, d_in = v2.W_query.weight.shape
+        v1 = SelfAttention_v1(d_in, d_out)
+        for name in NAMES:
+            setattr(v1, name, torch.nn.Parameter(change(v2, name)))
+        return v1
+
+    return answer
+
+
+def layer(v2, name):
+    return getattr(v2, name).weight.detach()
+
+
+OTHER = {"W_query": "W_key", "W_key": "W_query", "W_value": "W_value"}
+
+
+# --- 3.2
+
+
+def wrapper_of(d_out):
+    return lambda d_in, context, heads: MultiHeadAttentionWrapper(
+        d_in, d_out(heads), context, 0.0, heads
+    )
+
+
+def always_two_heads(d_in, context, heads):
+    if heads > 2:
+        raise ValueError
+    return MultiHeadAttentionWrapper(d_in, 1, context, 0.0, 2)
+
+
+# --- 3.3
+
+
+def gpt2(d_in=768, d_out=768, context=1024, dropout=0.0, heads=12, bias=False):
+    return lambda: MultiHeadAttention(d_in, d_out, context, dropout, heads, bias)
+
+
+# --- 3.4
+
+
+def peek(hidden=lambda T, ahead: torch.ones(T, T).triu(1 + ahead).bool(), way="fill", dim=-1):
+    def answer(scores, ahead=0):
+        mask = hidden(scores.shape[-1], ahead)
+        if way == "fill":
+            return scores.masked_fill(mask, -torch.inf).softmax(dim=dim)
+        if way == "in place":
+            return scores.masked_fill_(mask, -torch.inf).softmax(dim=dim)
+        if way == "ones":
+            return (scores + mask.float()).softmax(dim=dim)
+        if way == "ones times infinity":
+            return (scores + mask.float() * -torch.inf).softmax(dim=dim)
+        if way == "zeros after":
+            return scores.softmax(dim=dim).masked_fill(mask, 0.0)
+        if way == "zeros before":
+            return scores.masked_fill(mask, 0.0).softmax(dim=dim)
+        return (2 * scores).masked_fill(mask, -torch.inf).softmax(dim=dim)
+
+    return answer
+
+
+# --- 3.5
+
+
+def attention(q, k, v, num_heads, transpose=True, divisor="head", mask="hide", dim=-1, join=True):
+    B, T, C = q.shape
+    D = C // num_heads
+    if transpose:
+        q, k, v = (x.reshape(B, T, num_heads, D).transpose(1, 2) for x in (q, k, v))
+    else:
+        q, k, v = (x.reshape(B, num_heads, T, D) for x in (q, k, v))
+    by = {"head": D**0.5, "d_out": C**0.5, "none": 1, "no root": D, "tokens": T**0.5}[divisor]
+    scores, future = q @ k.mT / by, torch.ones(T, T).triu(diagonal=1)
+    if mask == "hide":
+        scores = scores.masked_fill(future.bool(), -torch.inf)
+    if mask == "ones":
+        scores = scores + future
+    if mask == "infinity":
+        scores = scores + future * -torch.inf
+    if mask == "strict":  # a token does not see itself
+        scores = scores.masked_fill(future.triu(0).bool() | torch.eye(T).bool(), -torch.inf)
+    if mask == "past":
+        scores = scores.masked_fill(future.bool().T, -torch.inf)
+    weights = scores.softmax(dim=dim)
+    if mask == "after":
+        weights = weights.tril()
+    out = weights @ v
+    return (out.transpose(1, 2) if transpose and join else out).reshape(B, T, C)
+
+
+def wrong(**options):
+    def answer(queries, keys, values, num_heads):
+        return attention(queries, keys, values, num_heads, **options)
+
+    return answer
+
+
+def without_heads(queries, keys, values, num_heads):
+    return attention(queries, keys, values, 1)
+
+
+def right_only_for_one_text(queries, keys, values, num_heads):
+    out = attention(queries, keys, values, num_heads)
+    return out[:1].expand_as(out)
+
+
+def interleaved_heads(queries, keys, values, num_heads):
+    def cut(x):  # number c belongs to head c % H
+        return x.unflatten(-1, (-1, num_heads)).mT.flatten(2)
+
+    return attention(cut(queries), cut(keys), cut(values), num_heads)
+
+
+# --- 3.6
+
+
+def orders(change, same):
+    def answer(module, x):
+        with torch.no_grad():
+            return not same(module(change(x)), module(x))
+
+    return answer
+
+
+def last_close(one, other):
+    return torch.allclose(one[:, -1], other[:, -1], atol=1e-5)
+
+
+def but_the_last(x):
+    return torch.cat([x[:, :-1].flip(1), x[:, -1:]], dim=1)
+
+
+def one_text(x):
+    return but_the_last(x[:1])
+
+
+def in_place(module, x):
+    before = module(x)[:, -1]
+    x[:, :-1] = x[:, :-1].flip(1)
+    return not torch.allclose(module(x)[:, -1], before, atol=1e-5)
+
+
+WRONG = {
+    "same_attention": {
+        "not transposed": copied(lambda v2, name: layer(v2, name).clone()),
+        "reshaped": copied(lambda v2, name: layer(v2, name).reshape(layer(v2, name).T.shape)),
+        "shared memory": copied(lambda v2, name: layer(v2, name).T),
+        "queries and keys exchanged": copied(lambda v2, name: layer(v2, OTHER[name]).T.clone()),
+        "new weights": lambda v2: SelfAttention_v1(*v2.W_query.weight.T.shape),
+        "v2 itself": lambda v2: v2,
+    },
+    "two_numbers": {
+        "d_out of all heads": wrapper_of(lambda heads: 2),
+        "one number a head": wrapper_of(lambda heads: 1),
+        "no error": wrapper_of(lambda heads: max(1, 2 // heads)),
+        "always two heads": always_two_heads,
+        "another class": lambda d_in, context, heads: MultiHeadAttention(
+            d_in, 2, context, 0.0, heads
+        ),
+    },
+    "predicted_parameters": {
+        "no output layer": lambda d_in, d_out, heads, bias: 3 * (d_in * d_out + bias * d_out),
+        "no bias in it": lambda d_in, d_out, heads, bias: (
+            3 * (d_in * d_out + bias * d_out) + d_out**2
+        ),
+        "heads counted": lambda d_in, d_out, heads, bias: (
+            3 * heads * (d_in * d_out + bias * d_out) + d_out**2 + d_out
+        ),
+        "bias ignored": lambda d_in, d_out, heads, bias: 3 * d_in * d_out + d_out**2 + d_out,
+        "square layers": lambda d_in, d_out, heads, bias: 4 * d_out**2 + d_out + 3 * bias * d_out,
+    },
+    "gpt2_attention": {
+        "d_out of one head": gpt2(d_out=12, heads=12),
+        "a head too few": gpt2(heads=6),
+        "a short context": gpt2(context=256),
+        "with bias": gpt2(bias=True),
+        "with dropout": gpt2(dropout=0.1),
+        "narrow": gpt2(d_in=512),
+        "a wrapper": lambda: MultiHeadAttentionWrapper(768, 64, 1024, 0.0, 12),
+    },
+    "peeking_weights": {
+        "no mask": peek(lambda T, ahead: torch.zeros(T, T).bool()),
+        "ahead ignored": peek(lambda T, ahead: torch.ones(T, T).triu(1).bool()),
+        "one too few": peek(lambda T, ahead: torch.ones(T, T).triu(2 + ahead).bool()),
+        "self hidden": peek(lambda T, ahead: torch.ones(T, T).triu(ahead).bool()),
+        "the past hidden": peek(lambda T, ahead: torch.ones(T, T).tril(-1 - ahead).bool()),
+        "a mask of ones added": peek(way="ones"),
+        "ones times infinity": peek(way="ones times infinity"),
+        "zeros before": peek(way="zeros before"),
+        "zeros after, not renormalised": peek(way="zeros after"),
+        "wrong axis": peek(dim=-2),
+        "dim=1": peek(dim=1),
+        "scores doubled": peek(way="doubled"),
+        "scores overwritten": peek(way="in place"),
+    },
+    "repaired_attention": {
+        "missing transpose": wrong(transpose=False),
+        "heads joined without the transpose": wrong(join=False),
+        "missing causal mask": wrong(mask="none"),
+        "mask of ones added": wrong(mask="ones"),
+        "ones times infinity": wrong(mask="infinity"),
+        "zeros after the softmax": wrong(mask="after"),
+        "self hidden": wrong(mask="strict"),
+        "the past hidden": wrong(mask="past"),
+        "softmax over queries": wrong(dim=-2),
+        "softmax over heads": wrong(dim=1),
+        "softmax over texts": wrong(dim=0),
+        "no scaling": wrong(divisor="none"),
+        "scaled by d_out": wrong(divisor="d_out"),
+        "scaled without the root": wrong(divisor="no root"),
+        "scaled by the number of tokens": wrong(divisor="tokens"),
+        "no heads": without_heads,
+        "the first text only": right_only_for_one_text,
+        "interleaved heads": interleaved_heads,
+        "the broken one": "broken_attention",
+    },
+    "order_matters": {
+        "always": lambda module, x: True,
+        "never": lambda module, x: False,
+        "no tolerance": orders(but_the_last, lambda a, b: torch.equal(a[:, -1], b[:, -1])),
+        "the last moved, too": orders(lambda x: x.flip(1), last_close),
+        "all outputs compared": orders(but_the_last, lambda a, b: torch.allclose(a, b, atol=1e-5)),
+        "nothing shuffled": orders(lambda x: x, last_close),
+        "the input changed": in_place,
+        "a token replaced": orders(
+            lambda x: torch.cat([x[:, :-1] + 1, x[:, -1:]], dim=1), last_close
+        ),
+    },
+}
+CASES = [(exercise, name) for exercise, wrongs in WRONG.items() for name in wrongs]
+
+
+@pytest.fixture(scope="module")
+def solutions():
+    return answers("solutions.ipynb")
+
+
+@pytest.mark.parametrize("exercise", WRONG)
+def test_accepts_the_solution(exercise, solutions):
+    result = getattr(check, exercise)(solutions[exercise])
+    assert result.ok and result.text.startswith("right: "), result.text
+
+
+@pytest.mark.parametrize("exercise", WRONG)
+def test_refuses_the_stub(exercise):
+    result = getattr(check, exercise)(answers("exercises.ipynb")[exercise])
+    assert not result.ok and result.text.startswith("not solved yet"), result.text
+
+
+@pytest.mark.parametrize(("exercise", "name"), CASES)
+def test_refuses_wrong_answers(exercise, name, solutions):
+    answer = WRONG[exercise][name]
+    result = getattr(check, exercise)(solutions[answer] if isinstance(answer, str) else answer)
+    assert not result.ok and result.text.startswith("wrong: "), f"{name}: {result.text}"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("missing transpose", "did not change"),
+        ("missing causal mask", "sees the future"),
+        ("mask of ones added", "sees the future"),
+        ("softmax over queries", "softmax runs over the queries"),
+        ("softmax over heads", "is its axis the last?"),
+        ("no scaling", "not divided"),
+        ("scaled by d_out", "not of one head's"),
+        ("scaled without the root", "not by its root"),
+    ],
+)
+def test_names_the_property_that_failed(name, says):
+    assert says in check.repaired_attention(WRONG["repaired_attention"][name]).text
+
+
+def test_every_check_is_tested():
+    checks = {name for name, value in vars(check).items() if hasattr(value, "__wrapped__")}
+    assert checks == set(WRONG)
