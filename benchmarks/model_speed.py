@@ -6,6 +6,11 @@ Both models run in this one process with the same weights, the same loss and the
 alternate, and medians are compared, so that what else the machine does hits both alike. Each figure is
 also given as a share of what this machine can do at best: a large matrix product for training, reading
 memory for generation. Results are merged into model_speed.csv, and drawn as model_speed.png.
+
+Theirs runs as it comes: its attention is PyTorch's fused one, its cache the default, and its GELU is
+written out in Python (`gelu_new`); in the jobs named -gelu it gets PyTorch's fused GELU, as ours has.
+Dropout is 0 in both (with dropout PyTorch takes another, slower path for attention on a CPU). Our time
+for generation includes bringing the wide layers into the order that suits it, and back.
 """
 
 import argparse
@@ -35,6 +40,7 @@ TARGETS = {
     ("124M", "generate"): 1.0,
 }
 LABELS = {"fp32": "training, fp32", "bf16": "training, bf16 autocast"}
+LABELS |= {f"{job}-gelu": f"{LABELS[job]}, both GELUs fused" for job in ("fp32", "bf16")}
 LABELS |= {"compiled": "training, compiled", "generate": "generation, cached"}
 PROMPT = 16
 
@@ -64,7 +70,7 @@ def measure(job: str, options: argparse.Namespace, limits: dict[str, float]) -> 
     cfg, B, T = SIZES[options.size]
     torch.manual_seed(123)
     ours = GPTModel(cfg)
-    theirs = twin(ours, cfg)
+    theirs = twin(ours, cfg, "gelu_pytorch_tanh" if job.endswith("-gelu") else "gelu_new")
     runs, tokens, cost, limit = JOBS[job](ours, theirs, cfg, B, T, options.tokens)
     times = ([], [])
     for run, _ in itertools.product(runs, range(2)):
@@ -94,13 +100,14 @@ def measure(job: str, options: argparse.Namespace, limits: dict[str, float]) -> 
     return row
 
 
-def twin(model: GPTModel, cfg: dict) -> transformers.GPT2LMHeadModel:
-    """transformers' model with the weights of ours."""
+def twin(model: GPTModel, cfg: dict, gelu: str) -> transformers.GPT2LMHeadModel:
+    """transformers' model with the weights of ours; fails unless its logits are the same."""
     names = {"vocab_size": "vocab_size", "n_positions": "context_length", "n_embd": "emb_dim"}
     names |= {"n_head": "n_heads", "n_layer": "n_layers"}
     settings = {theirs: cfg[ours] for theirs, ours in names.items()}
     settings |= dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), cfg["drop_rate"])
     settings |= {"bos_token_id": None, "eos_token_id": None}  # nothing ends a text early
+    settings["activation_function"] = gelu
     other = transformers.GPT2LMHeadModel(transformers.GPT2Config(**settings))
     state = {"wte.weight": model.tok_emb.weight, "wpe.weight": model.pos_emb.weight}
     state |= {"ln_f.weight": model.final_norm.scale, "ln_f.bias": model.final_norm.shift}
@@ -116,6 +123,9 @@ def twin(model: GPTModel, cfg: dict) -> transformers.GPT2LMHeadModel:
         for name, norm in {"ln_1": block.norm1, "ln_2": block.norm2}.items():
             state[f"h.{i}.{name}.weight"], state[f"h.{i}.{name}.bias"] = norm.scale, norm.shift
     other.transformer.load_state_dict({name: value.detach() for name, value in state.items()})
+    ids = torch.randint(cfg["vocab_size"], (2, 32))
+    with torch.no_grad():
+        assert torch.allclose(model(ids), other(input_ids=ids).logits, atol=1e-3), "no twins"
     return other
 
 
@@ -172,7 +182,9 @@ def generation(ours, theirs, cfg, B, T, new_tokens):
 
 JOBS = {
     "fp32": training(),
+    "fp32-gelu": training(),
     "bf16": training(torch.bfloat16),
+    "bf16-gelu": training(torch.bfloat16),
     "compiled": training(compiled=True),
     "generate": generation,
 }
