@@ -62,7 +62,7 @@ def influence(attention, x):
     # one token at a time, in every text of the batch
     for j in range(x.shape[-2]):
         changed = x.clone()
-        changed[..., j, :] += 1.0
+        changed[..., j, ::2] += 1.0  # not all numbers: chapter 4's LayerNorm would undo that
         moved = (attention(changed) - before).abs().amax(dim=-1)  # (B, T)
         columns.append(moved.reshape(-1, x.shape[-2]).amax(dim=0))
     return torch.stack(columns, dim=-1)

@@ -41,10 +41,14 @@ def check_config(cfg):
     if missing := [key for key in GPT_CONFIG_124M if key not in cfg]:
         raise ValueError(f"the configuration lacks {', '.join(map(repr, missing))}")
     for key in ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"):
-        if not isinstance(cfg[key], int) or cfg[key] < 1:
+        if type(cfg[key]) is not int or cfg[key] < 1:
             raise ValueError(f"{key} is {cfg[key]!r}; a whole number above 0 is needed")
-    if not 0 <= cfg["drop_rate"] < 1:
+    if cfg["emb_dim"] % cfg["n_heads"]:
+        raise ValueError(f"emb_dim {cfg['emb_dim']} is not divisible by n_heads {cfg['n_heads']}")
+    if not (isinstance(cfg["drop_rate"], (int, float)) and 0 <= cfg["drop_rate"] < 1):
         raise ValueError(f"drop_rate is {cfg['drop_rate']!r}; it must be at least 0 and below 1")
+    if not all(isinstance(flag, bool) for flag in (cfg["qkv_bias"], cfg.get("tie_weights", False))):
+        raise ValueError("qkv_bias and tie_weights must be True or False, without quotes")
 
 
 # ch04.ipynb: layer-norm
@@ -75,11 +79,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, cfg):
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(cfg["emb_dim"], 4 * cfg["emb_dim"]),  # (B, T, 4 C)
-            GELU(),
-            nn.Linear(4 * cfg["emb_dim"], cfg["emb_dim"]),
-        )
+        C = cfg["emb_dim"]
+        self.layers = nn.Sequential(nn.Linear(C, 4 * C), GELU(), nn.Linear(4 * C, C))
 
     def forward(self, x):
         return self.layers(x)
@@ -91,13 +92,11 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, cfg):
         super().__init__()
-        C, context_length, drop_rate = cfg["emb_dim"], cfg["context_length"], cfg["drop_rate"]
-        self.att = MultiHeadAttention(
-            C, C, context_length, drop_rate, cfg["n_heads"], cfg["qkv_bias"]
-        )
+        C, longest, rate = cfg["emb_dim"], cfg["context_length"], cfg["drop_rate"]
+        self.att = MultiHeadAttention(C, C, longest, rate, cfg["n_heads"], cfg["qkv_bias"])
         self.ff = FeedForward(cfg)
         self.norm1, self.norm2 = LayerNorm(C), LayerNorm(C)
-        self.drop_shortcut = nn.Dropout(drop_rate)
+        self.drop_shortcut = nn.Dropout(rate)
 
     def forward(self, x, cache=None):
         x = x + self.drop_shortcut(self.att(self.norm1(x), cache))
@@ -110,8 +109,8 @@ def check_ids(in_idx, past, context_length):
     if in_idx.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"token IDs are whole numbers (int64); got {in_idx.dtype}")
     if in_idx.dim() != 2 or in_idx.shape[1] == 0:
-        got = tuple(in_idx.shape)
-        raise ValueError(f"token IDs must be (B, T), T > 0; got {got} (one text? ids.unsqueeze(0))")
+        hint = "one text? ids.unsqueeze(0)" if in_idx.numel() else "there is no new token to read"
+        raise ValueError(f"token IDs must be (B, T), T > 0; got {tuple(in_idx.shape)}: {hint}")
     if (total := past + in_idx.shape[1]) > context_length:
         have = f"the model has only {context_length} positions (context_length)"
         raise ValueError(f"{total} tokens, but {have}: shorten the text, or keep its last tokens")
@@ -121,8 +120,8 @@ def check_ids(in_idx, past, context_length):
 class GPTModel(nn.Module):
     """GPT-2 (Radford et al., 2019): token IDs `(B, T)` -> logits `(B, T, V)`; (B, 1, V) if last_only.
 
-    ValueError for a wrong configuration and for IDs of a wrong shape, too many or outside the
-    vocabulary; TypeError if they are no whole numbers. `cache`: a list with a KVCache for each block.
+    ValueError for a wrong configuration, and for IDs of a wrong shape, too many or outside the vocabulary
+    (on a GPU CUDA's own error); TypeError if not whole numbers. `cache`: a KVCache for each block.
     """
 
     def __init__(self, cfg):
@@ -142,15 +141,13 @@ class GPTModel(nn.Module):
         check_ids(in_idx, past, self.pos_emb.num_embeddings)
         positions = torch.arange(past, past + in_idx.shape[1], device=in_idx.device)
         try:
-            x = self.tok_emb(in_idx) + self.pos_emb(positions)  # (B, T, C)
+            x = self.drop_emb(self.tok_emb(in_idx) + self.pos_emb(positions))  # (B, T, C)
         except IndexError:
             found, last = f"{in_idx.min()} to {in_idx.max()}", self.tok_emb.num_embeddings - 1
             raise ValueError(f"token IDs must be 0 to {last}; these are {found}") from None
-        x = self.drop_emb(x)
         for i, block in enumerate(self.trf_blocks):
             x = block(x, cache[i] if cache else None)
-        if last_only:
-            x = x[:, -1:]  # generation needs no other logits
+        x = x[:, -1:] if last_only else x  # generation needs no other logits
         return self.out_head(self.final_norm(x))
 
 
@@ -159,9 +156,8 @@ class GPTModel(nn.Module):
 def evaluation_mode(model):
     """Within the block the model is in evaluation mode; afterwards each part is as it was."""
     modes = [(part, part.training) for part in model.modules()]
-    model.eval()
     try:
-        yield model
+        yield model.eval()
     finally:
         for part, training in modes:
             part.training = training
@@ -170,6 +166,7 @@ def evaluation_mode(model):
 # ch04.ipynb: generate-text-simple
 def generate_text_simple(model, idx, max_new_tokens, context_size):
     """Append the likeliest token, again and again: `(B, T) -> (B, T + max_new_tokens)`."""
+    check_ids(idx, 1 - idx.shape[-1:].numel(), context_size)  # its last token must fit
     with evaluation_mode(model), torch.inference_mode():
         for _ in range(max_new_tokens):
             logits = model(idx[:, -context_size:], last_only=True)[:, -1]  # (B, V)
@@ -178,11 +175,13 @@ def generate_text_simple(model, idx, max_new_tokens, context_size):
 
 
 # ch04.ipynb: tie
-def tie(model):
-    """Let embedding and head of a GPTModel share one matrix, and start positions as small as it is."""
+def tie(model, loaded=None):
+    """Let embedding and head share one matrix, with positions as small; once more after each loading."""
     model.tok_emb.weight = model.out_head.weight
-    nn.init.normal_(model.pos_emb.weight, std=0.02)
-    model.register_load_state_dict_pre_hook(share_head)
+    if loaded is None:
+        nn.init.normal_(model.pos_emb.weight, std=0.02)
+        model.register_load_state_dict_pre_hook(share_head)
+        model.register_load_state_dict_post_hook(tie)  # with what was `loaded`
 
 
 def share_head(model, state_dict, prefix, *_):
@@ -202,15 +201,17 @@ class KVCache:
         self.capacity, self.length = capacity, 0
 
     def append(self, keys, values):
-        if self.length + keys.shape[2] > self.capacity:
+        start, end = self.length, self.length + keys.shape[2]
+        if end > self.capacity:
             raise ValueError(f"the cache has room for {self.capacity} tokens and is full")
-        if self.length == 0:
+        if start == 0:
             shape = (*keys.shape[:2], self.capacity, keys.shape[3])
             self.keys, self.values = keys.new_empty(shape), values.new_empty(shape)
-        start, self.length = self.length, self.length + keys.shape[2]
-        self.keys[:, :, start : self.length] = keys
-        self.values[:, :, start : self.length] = values
-        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+        if len(keys) != len(self.keys):
+            raise ValueError(f"the cache holds {len(self.keys)} texts, got {len(keys)}")
+        self.keys[:, :, start:end], self.values[:, :, start:end] = keys, values
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
 
 
 # ch04.ipynb: next-token-logits
@@ -223,14 +224,13 @@ def next_token_logits(model, idx, context_size, cache=None):
 
 # ch04.ipynb: stored-by-columns
 @contextmanager
-def stored_by_columns(model, enough=True):
-    """Within the block, wide linear layers on a CPU lie in memory by columns; no value changes."""
-    kept = {}
-    for layer in model.modules() if enough else ():
-        wide = isinstance(layer, nn.Linear) and layer.out_features >= 2 * layer.in_features
-        if wide and layer.weight.device.type == "cpu":
-            kept[layer.weight] = layer.weight.data
-            layer.weight.data = layer.weight.data.t().contiguous().t()
+def stored_by_columns(model, tokens=32):
+    """Within the block, a CPU's wide linear layers lie by columns (a second copy), from 32 tokens on."""
+    layers = [part for part in model.modules() if tokens >= 32 and isinstance(part, nn.Linear)]
+    wide = [layer.weight for layer in layers if layer.out_features >= 2 * layer.in_features]
+    kept = {weight: weight.data for weight in wide if weight.is_cpu}
+    for weight, data in kept.items():
+        weight.data = data.t().contiguous().t()
     try:
         yield model
     finally:
@@ -241,9 +241,9 @@ def stored_by_columns(model, enough=True):
 # ch04.ipynb: generate-text-cached
 def generate_text_cached(model, idx, max_new_tokens, context_size):
     """generate_text_simple, but faster up to context_size tokens: `(B, T) -> (B, T + max_new_tokens)`."""
+    check_ids(idx, 1 - idx.shape[-1:].numel(), context_size)
     cache = [KVCache(context_size) for _ in model.trf_blocks]
-    long = max_new_tokens >= 32  # enough to be worth the rearranging
-    with evaluation_mode(model), stored_by_columns(model, long), torch.inference_mode():
+    with evaluation_mode(model), stored_by_columns(model, max_new_tokens), torch.inference_mode():
         for _ in range(max_new_tokens):
             logits = next_token_logits(model, idx, context_size, cache)
             idx = torch.cat((idx, logits.argmax(dim=-1, keepdim=True)), dim=1)

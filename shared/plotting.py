@@ -50,13 +50,13 @@ def show(fig, text):
     )
 
 
-def curves(x, views, xlabel, log=(), log_x=False):
+def curves(x, views, xlabel, log=(), log_x=False, share_y=False):
     """Lines over a common axis, one plot a view: `{ylabel: {label: values}}`, equal labels in equal colours.
 
-    `log` lists the views with a logarithmic y axis (True: all of them).
+    `log` lists the views with a logarithmic y axis (True: all of them); `share_y`: one scale for all.
     """
     size = (4.8 * max(len(views), 1.4), 3.4)
-    fig, axes = plt.subplots(1, len(views), figsize=size, squeeze=False)
+    fig, axes = plt.subplots(1, len(views), figsize=size, squeeze=False, sharey=share_y)
     for ax, (ylabel, series) in zip(axes[0], views.items()):
         for i, (label, y) in enumerate(series.items()):
             look = {"marker": "os^Dv"[i % 5], "markersize": 5} if len(x) <= 12 else {}

@@ -50,6 +50,23 @@ def out_proj_forgotten(cfg):
     return 3 * C * C + 3 * C * cfg["qkv_bias"], 8 * C * C + 5 * C
 
 
+def no_numbers(cfg):
+    return ()
+
+
+def one_number(cfg):
+    return without_biases(cfg)[:1]
+
+
+def three_numbers(cfg):
+    C = cfg["emb_dim"]
+    return 4 * C * C + C + 3 * C * cfg["qkv_bias"], 8 * C * C + 5 * C, 4 * C
+
+
+def a_bare_number(cfg):
+    return all_blocks(cfg)[0]
+
+
 # 4.2: the family
 
 FAMILY = {
@@ -80,6 +97,10 @@ def only_the_changes(size):
 
 def misspelt(size):
     return family_member(size) | {"n_head": 12}
+
+
+def tied(size):
+    return family_member(size, tie_weights=True)
 
 
 def changed_in_place(size):
@@ -139,6 +160,10 @@ def flops(product=2, scores=4, head=1, layers=None):
     return answer
 
 
+def only_the_matrices_of_the_blocks(cfg, T):
+    return flops(scores=0, head=0)(cfg, T)
+
+
 def two_for_each_parameter(cfg, T):
     with torch.device("meta"):
         return 2 * T * sum(p.numel() for p in GPTModel(cfg).parameters())
@@ -158,6 +183,10 @@ def other_epsilon(weights, idx, n_heads):
 
 def probabilities(weights, idx, n_heads):
     return check._logits(weights, idx, n_heads).softmax(dim=-1)
+
+
+def single_precision(weights, idx, n_heads):
+    return check._logits({k: w.float() for k, w in weights.items()}, idx, n_heads)
 
 
 def last_only(weights, idx, n_heads):
@@ -221,16 +250,31 @@ def peek(replaced=None, compare=lambda j: slice(0, j), evaluation=True, restore=
     return answer
 
 
+def without_clone(model, idx, vocab_size):
+    with evaluation_mode(model), torch.no_grad():
+        before = model(idx)
+        for j in range(1, idx.shape[1]):
+            idx[:, j] = (idx[:, j] + 1) % vocab_size
+            if not torch.allclose(model(idx)[:, :j], before[:, :j]):
+                return True
+    return False
+
+
 WRONG = [
     ("parameters_in_block", without_biases, "you say"),
     ("parameters_in_block", qkv_bias_ignored, "attention"),
     ("parameters_in_block", qkv_bias_always, "qkv_bias False"),
     ("parameters_in_block", all_blocks, "all the blocks together"),
     ("parameters_in_block", out_proj_forgotten, "attention"),
+    ("parameters_in_block", no_numbers, "two numbers are asked for, (attention, feed-forward)"),
+    ("parameters_in_block", one_number, "you return 1"),
+    ("parameters_in_block", three_numbers, "you return 3"),
+    ("parameters_in_block", a_bare_number, "you return 1"),
     ("gpt2_config", same_heads, "n_heads is 12"),
     ("gpt2_config", other_context, "context_length is 256"),
     ("gpt2_config", only_the_changes, "vocab_size is missing"),
-    ("gpt2_config", misspelt, "n_head is 12"),
+    ("gpt2_config", misspelt, "the key 'n_head' does not belong here"),
+    ("gpt2_config", tied, "the key 'tie_weights' does not belong here"),
     ("gpt2_config", changed_in_place, "changed GPT_CONFIG_124M itself"),
     ("gpt2_config", always_the_same_object, "changes the next one"),
     ("with_dropout_rates", exchanged, "attention in block 0"),
@@ -242,7 +286,8 @@ WRONG = [
     ("forward_flops", flops(product=1, scores=2), "a product and a sum"),
     ("forward_flops", flops(scores=0), "queries times keys"),
     ("forward_flops", flops(scores=2), "one of attention's two"),
-    ("forward_flops", flops(head=0), "the head"),
+    ("forward_flops", flops(head=0), "you left out the head"),
+    ("forward_flops", only_the_matrices_of_the_blocks, "values cost and the head"),
     ("forward_flops", flops(layers=1), "you say"),
     ("forward_flops", two_for_each_parameter, "you say"),
     ("repaired_logits", logits_with("unbiased"), "divides the variance by C - 1"),
@@ -251,6 +296,11 @@ WRONG = [
     ("repaired_logits", logits_with("unplaced"), "forgets the positions"),
     ("repaired_logits", logits_with("unmasked"), "the future"),
     ("repaired_logits", logits_with("rough"), "final norm"),
+    ("repaired_logits", logits_with("unscaled"), "does not divide the scores"),
+    ("repaired_logits", logits_with("overscaled"), "square root of d_out"),
+    ("repaired_logits", logits_with("no shortcut 1"), "no shortcut around attention"),
+    ("repaired_logits", logits_with("no shortcut 2"), "no shortcut around the feed-forward"),
+    ("repaired_logits", single_precision, "your logits are torch.float32"),
     ("repaired_logits", logits_with("unbiased", "exact"), "C - 1 instead of C and bends"),
     ("repaired_logits", other_epsilon, "no known mistake"),
     ("repaired_logits", probabilities, "no known mistake"),
@@ -272,6 +322,7 @@ WRONG = [
     ("looks_ahead", peek(replaced=lambda T: [1]), "did not notice"),
     ("looks_ahead", peek(compare=lambda j: slice(0, 1)), "did not notice"),
     ("looks_ahead", peek(compare=lambda j: slice(j - 1, j)), "did not notice"),
+    ("looks_ahead", without_clone, "changed the text it was given"),
     ("looks_ahead", lambda model, idx, vocab_size: True, "was accused"),
     ("looks_ahead", lambda model, idx, vocab_size: False, "did not notice"),
 ]
@@ -318,11 +369,24 @@ def test_other_right_answers_are_accepted():
         matrices = [p for name, p in parameters.items() if p.dim() == 2 and "emb" not in name]
         return 2 * T * sum(p.numel() for p in matrices)
 
+    def untied(size):
+        return family_member(size, tie_weights=False)
+
+    def as_a_list(cfg):
+        return list(three_numbers(cfg)[:2])
+
+    def shortened(model, idx, vocab_size):
+        with evaluation_mode(model), torch.no_grad():
+            whole = model(idx)
+            parts = [model(idx[:, : t + 1])[:, t] for t in range(idx.shape[1])]
+        return not torch.allclose(torch.stack(parts, dim=1), whole)
+
+    assert check.parameters_in_block(as_a_list).ok
     assert check.forward_flops(by_formula).ok
-    assert check.gpt2_config(family_member).ok
+    assert check.gpt2_config(family_member).ok and check.gpt2_config(untied).ok
     assert check.repaired_logits(logits_with()).ok
     assert check.repaired_generator(generate_text_cached).ok
-    assert check.looks_ahead(peek()).ok
+    assert check.looks_ahead(peek()).ok and check.looks_ahead(shortened).ok
 
 
 def test_gpt2_config_restores_the_constant_that_an_answer_changed():

@@ -1,6 +1,8 @@
 """The GPT model against torch and transformers, the cache against none, and what bad input says."""
 
+import copy
 import io
+import pickle
 import re
 
 import pytest
@@ -248,6 +250,90 @@ def test_an_untrained_model_starts_near_the_loss_of_guessing():
 # state dicts
 
 
+class PlainNorm(nn.Module):
+    """As in the book: the variance by hand, the same two names."""
+
+    def __init__(self, C):
+        super().__init__()
+        self.scale, self.shift = nn.Parameter(torch.ones(C)), nn.Parameter(torch.zeros(C))
+
+    def forward(self, x):
+        size = (x.var(-1, keepdim=True, correction=0) + 1e-5) ** 0.5
+        return self.scale * (x - x.mean(-1, keepdim=True)) / size + self.shift
+
+
+class PlainAttention(nn.Module):
+    """As in the book: a stored mask as long as the context, and every step written out."""
+
+    def __init__(self, cfg):
+        super().__init__()
+        C, T, self.heads = cfg["emb_dim"], cfg["context_length"], cfg["n_heads"]
+        for name in ("W_query", "W_key", "W_value"):
+            setattr(self, name, nn.Linear(C, C, bias=cfg["qkv_bias"]))
+        self.out_proj, self.dropout = nn.Linear(C, C), nn.Dropout(cfg["drop_rate"])
+        self.register_buffer("mask", torch.ones(T, T).triu(1))
+
+    def forward(self, x):
+        q, k, v = (
+            layer(x).view(*x.shape[:2], self.heads, -1).transpose(1, 2)
+            for layer in (self.W_query, self.W_key, self.W_value)
+        )
+        hidden = self.mask[: x.shape[1], : x.shape[1]].bool()
+        scores = (q @ k.mT).masked_fill(hidden, -torch.inf) / k.shape[-1] ** 0.5
+        return self.out_proj((scores.softmax(-1) @ v).transpose(1, 2).reshape(x.shape))
+
+
+class PlainBlock(nn.Module):
+    def __init__(self, cfg):
+        super().__init__()
+        C = cfg["emb_dim"]
+        self.att, self.ff = PlainAttention(cfg), nn.Module()
+        self.ff.layers = nn.Sequential(nn.Linear(C, 4 * C), GELU(), nn.Linear(4 * C, C))
+        self.norm1, self.norm2 = PlainNorm(C), PlainNorm(C)
+
+    def forward(self, x):
+        x = x + self.att(self.norm1(x))
+        return x + self.ff.layers(self.norm2(x))
+
+
+class PlainGPT(nn.Module):
+    """The structure of the book's model: what is made in which order, under which name."""
+
+    def __init__(self, cfg):
+        super().__init__()
+        C = cfg["emb_dim"]
+        self.tok_emb = nn.Embedding(cfg["vocab_size"], C)
+        self.pos_emb = nn.Embedding(cfg["context_length"], C)
+        self.trf_blocks = nn.Sequential(*[PlainBlock(cfg) for _ in range(cfg["n_layers"])])
+        self.final_norm = PlainNorm(C)
+        self.out_head = nn.Linear(C, cfg["vocab_size"], bias=False)
+
+    def forward(self, idx):
+        x = self.tok_emb(idx) + self.pos_emb(torch.arange(idx.shape[1]))
+        return self.out_head(self.final_norm(self.trf_blocks(x)))
+
+
+@pytest.mark.parametrize("qkv_bias", [True, False])
+def test_the_books_structure_has_our_parameters_and_its_state_dict_gives_its_logits(qkv_bias):
+    cfg = config(*SIZES[1], qkv_bias=qkv_bias)
+    torch.manual_seed(123)
+    theirs = PlainGPT(cfg).eval()
+    torch.manual_seed(123)
+    ours = GPTModel(cfg).eval()
+    for (name, one), (other_name, other) in zip(
+        theirs.named_parameters(), ours.named_parameters(), strict=True
+    ):
+        assert name == other_name and one.equal(other)
+    assert "trf_blocks.3.att.mask" in theirs.state_dict()
+    fresh = GPTModel(cfg).eval()
+    fresh.load_state_dict(theirs.state_dict())
+    ids = ids_for(ours, 3, 32)
+    with torch.no_grad():
+        want = theirs(ids)
+        for model in (ours, fresh):
+            assert (model(ids) - want).abs().max().item() < 2e-6 * want.abs().max().item()
+
+
 @pytest.mark.parametrize("buffers", [True, False])
 def test_a_state_dict_of_the_books_classes_loads(buffers):
     model = random_model(*SIZES[0], qkv_bias=False)
@@ -308,6 +394,44 @@ def test_weights_move_between_tied_and_untied_models_unless_something_would_be_l
     assert whole["gpt"](ids).equal(tied(ids))
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_tied_model_stays_tied_when_weights_are_assigned(device):
+    state = random_model(*SIZES[0], tie_weights=True).state_dict()
+    with torch.device(device):
+        model = GPTModel(config(*SIZES[0], tie_weights=True))
+    model.load_state_dict(state, assign=True)
+    assert model.out_head.weight is model.tok_emb.weight
+    assert model.out_head.weight.equal(state["out_head.weight"])
+
+
+def test_a_tied_model_made_without_memory_is_tied_again_by_loading():
+    source = random_model(*SIZES[0], tie_weights=True)
+    with torch.device("meta"):
+        model = GPTModel(config(*SIZES[0], tie_weights=True))
+    model = model.to_empty(device="cpu").eval()
+    model.load_state_dict(source.state_dict())
+    assert model.out_head.weight is model.tok_emb.weight
+    ids = ids_for(source, 2, 5)
+    assert model(ids).equal(source(ids))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_a_copied_tied_model_loads_and_stays_tied(copied):
+    model = random_model(*SIZES[0], tie_weights=True)
+    other = copied(model)
+    positions = other.pos_emb.weight.clone()
+    other.load_state_dict(model.state_dict(), assign=True)
+    assert other.out_head.weight is other.tok_emb.weight
+    assert other.pos_emb.weight.equal(positions)  # loading draws no new random numbers
+
+
+def test_positions_of_a_tied_model_start_small():
+    for tie_weights, want in [(True, 0.02), (False, 1.0)]:
+        torch.manual_seed(0)
+        model = GPTModel(config(*SIZES[1], tie_weights=tie_weights))
+        assert 0.9 * want < model.pos_emb.weight.std().item() < 1.1 * want
+
+
 # generation
 
 
@@ -365,6 +489,25 @@ def test_generated_ids_can_be_trained_on(generate):
     assert model.tok_emb.weight.grad is not None
 
 
+@pytest.mark.parametrize("generate", [generate_text_simple, generate_text_cached])
+def test_generation_runs_in_inference_mode(generate):
+    model, modes = random_model(*SIZES[0]), []
+    model.out_head.register_forward_hook(
+        lambda *call: modes.append(torch.is_inference_mode_enabled())
+    )
+    generate(model, ids_for(model, 1, 3), 2, 16)
+    assert modes == [True, True] and not torch.is_inference_mode_enabled()
+
+
+def test_weights_lie_by_columns_from_32_new_tokens_on():
+    model, strides = random_model(*SIZES[0]), []
+    model.out_head.register_forward_hook(lambda head, *call: strides.append(head.weight.stride()))
+    for new, want in [(31, (24, 1)), (32, (1, 61))]:
+        strides.clear()
+        generate_text_cached(model, ids_for(model, 1, 3), new, 16)
+        assert set(strides) == {want} and len(strides) == new
+
+
 def test_only_the_last_positions_logits_are_computed_in_generation():
     model, rows = random_model(*SIZES[0]), []
     model.out_head.register_forward_hook(lambda layer, inputs, out: rows.append(out.shape[1]))
@@ -385,7 +528,7 @@ def test_logits_from_a_cache_in_pieces_of_any_size():
     ids = ids_for(model, 2, 32)
     with torch.no_grad():
         want = model(ids)
-        for cuts in [(0, 32), (0, 1, 2, 3, 32), (0, 10, 11, 31, 32), (0, 16, 32)]:
+        for cuts in [(0, 32), (0, 1, 2, 3, 32), (0, 10, 11, 31, 32), (0, 10, 12, 32), (0, 16, 32)]:
             cache = [KVCache(32) for _ in model.trf_blocks]
             got = [model(ids[:, a:b], cache) for a, b in zip(cuts, cuts[1:])]
             assert (torch.cat(got, dim=1) - want).abs().max().item() < 1e-9
@@ -409,10 +552,13 @@ def test_stored_by_columns_changes_no_value_and_restores_everything_after_an_err
     with pytest.raises(ZeroDivisionError), stored_by_columns(model):
         assert model.out_head.weight.stride() == (1, 61)
         assert model.out_head.weight is model.tok_emb.weight
+        assert model.trf_blocks[0].ff.layers[0].weight.stride() == (1, 96)
+        narrow = model.trf_blocks[0].att.out_proj.weight, model.trf_blocks[0].ff.layers[2].weight
+        assert [weight.stride() for weight in narrow] == [(24, 1), (96, 1)]
         assert torch.allclose(model(ids), want, atol=1e-5)
         1 / 0
     assert {name: (p.data_ptr(), p.stride()) for name, p in model.named_parameters()} == before
-    with stored_by_columns(model, enough=False):
+    with stored_by_columns(model, tokens=31):
         assert {n: (p.data_ptr(), p.stride()) for n, p in model.named_parameters()} == before
 
 
@@ -434,7 +580,14 @@ BAD_CONFIGS = [
     ({"vocab_size": "many"}, "vocab_size is 'many'"),
     ({"drop_rate": 1.0}, "drop_rate is 1.0; it must be at least 0 and below 1"),
     ({"drop_rate": 10}, "drop_rate is 10"),
-    ({"n_heads": 7}, "divisible by num_heads (7)"),
+    ({"drop_rate": -0.1}, "drop_rate is -0.1; it must be at least 0 and below 1"),
+    ({"drop_rate": "0.1"}, "drop_rate is '0.1'"),
+    ({"drop_rate": None}, "drop_rate is None"),
+    ({"n_layers": -1}, "n_layers is -1; a whole number above 0 is needed"),
+    ({"n_layers": True}, "n_layers is True; a whole number above 0 is needed"),
+    ({"n_heads": 7}, "emb_dim 768 is not divisible by n_heads 7"),
+    ({"qkv_bias": "False"}, "qkv_bias and tie_weights must be True or False"),
+    ({"tie_weights": 1}, "qkv_bias and tie_weights must be True or False"),
 ]
 
 
@@ -476,6 +629,34 @@ BAD_IDS = [
 def test_wrong_ids_are_refused(ids, error, says):
     with pytest.raises(error, match=re.escape(says)):
         random_model(*SIZES[0])(ids)
+
+
+@pytest.mark.parametrize("generate", [generate_text_simple, generate_text_cached])
+def test_wrong_prompts_are_refused(generate):
+    model = random_model(*SIZES[0])
+    for ids, error, says in [*BAD_IDS[1:], (torch.tensor(5), ValueError, "got ()")]:
+        for new in (1, 40):
+            with pytest.raises(error, match=re.escape(says)):
+                generate(model, ids, new, 16)
+    with pytest.raises(ValueError, match="only 0 positions"):
+        generate(model, ids_for(model, 2, 3), 1, 0)
+
+
+def test_a_cache_for_another_number_of_texts_is_refused():
+    model = random_model(*SIZES[0])
+    for first, then in [(2, 1), (1, 2), (2, 3)]:
+        cache = [KVCache(16) for _ in model.trf_blocks]
+        model(ids_for(model, first, 3), cache)
+        with pytest.raises(ValueError, match=f"the cache holds {first} texts, got {then}"):
+            model(ids_for(model, then, 1), cache)
+
+
+def test_a_text_that_is_wholly_in_the_cache_is_refused():
+    model = random_model(*SIZES[0])
+    cache, ids = [KVCache(16) for _ in model.trf_blocks], ids_for(model, 2, 3)
+    next_token_logits(model, ids, 16, cache)
+    with pytest.raises(ValueError, match="no new token"):
+        next_token_logits(model, ids, 16, cache)
 
 
 def test_a_full_cache_is_refused_with_the_total():

@@ -1,5 +1,6 @@
 """Checks for the exercises of chapter 4: `from shared.checks import ch04 as check`."""
 
+from collections.abc import Iterable
 from itertools import combinations
 
 import torch
@@ -17,6 +18,10 @@ MISTAKES = {
     "unplaced": "forgets the positions",
     "unmasked": "lets tokens see the future",
     "rough": "leaves out the final norm",
+    "unscaled": "does not divide the scores by the square root of the head size",
+    "overscaled": "divides the scores by the square root of d_out, not of the head size",
+    "no shortcut 1": "has no shortcut around attention",
+    "no shortcut 2": "has no shortcut around the feed-forward part",
 }
 
 
@@ -52,7 +57,11 @@ def parameters_in_block(answer):
         with torch.device("meta"):
             block = TransformerBlock(cfg)
         wants = [sum(p.numel() for p in part.parameters()) for part in (block.att, block.ff)]
-        for name, got, want in zip(["attention", "feed-forward"], answer(dict(cfg)), wants):
+        returned = answer(dict(cfg))
+        gots = tuple(returned) if isinstance(returned, Iterable) else (returned,)
+        asked = "two numbers are asked for, (attention, feed-forward)"
+        require(len(gots) == 2, f"{asked}; you return {len(gots)}")
+        for name, got, want in zip(["attention", "feed-forward"], gots, wants, strict=True):
             case = f"emb_dim {cfg['emb_dim']}, qkv_bias {cfg['qkv_bias']}"
             about = f"{case}: {name} of one block has {want:,} parameters, you say {got:,}"
             if got == want * cfg["n_layers"]:
@@ -69,16 +78,21 @@ def gpt2_config(answer):
     standard = dict(GPT_CONFIG_124M)
     try:
         for size, (width, depth) in SIZES.items():
-            got = answer(size)
+            returned = answer(size)
+            got = dict(returned)
+            if got.get("tie_weights") is False:
+                del got["tie_weights"]  # the default, said aloud
             want = standard | {"emb_dim": width, "n_layers": depth, "n_heads": width // 64}
-            for key in [*want, *got]:
+            for key in got:
+                require(key in want, f"{size}: the key {key!r} does not belong here")
+            for key in want:
                 found = got.get(key, "missing")
-                require(found == want.get(key), f"{size}: {key} is {found}, not {want.get(key)}")
+                require(found == want[key], f"{size}: {key} is {found}, not {want[key]}")
             require(
                 GPT_CONFIG_124M == standard,
                 f"asking for {size!r} changed GPT_CONFIG_124M itself: every later model has that size",
             )
-            got["emb_dim"] = 1
+            returned["emb_dim"] = 1
             again = answer(size)["emb_dim"]
             require(again == width, f"{size}: who changes one answer changes the next one, too")
     finally:
@@ -110,6 +124,15 @@ def with_dropout_rates(answer):
     return "three places, three rates, in every block; names and configuration as they were"
 
 
+def _forgotten(gap, parts):
+    """The names of the fewest parts, at most three, that add up to `gap`; "" if none do."""
+    for count in range(1, 4):
+        for names in combinations(parts, count):
+            if sum(parts[name] for name in names) == gap:
+                return " and ".join(names)
+    return ""
+
+
 @exercise
 def forward_flops(answer):
     """`answer(cfg, T)` -> operations of all matrix products for one text, as PyTorch counts them."""
@@ -123,14 +146,17 @@ def forward_flops(answer):
             GPTModel(cfg)(torch.zeros(1, T, dtype=torch.long))
         want, got = counter.get_total_flops(), answer(dict(cfg), T)
         C, L, V = cfg["emb_dim"], cfg["n_layers"], cfg["vocab_size"]
-        forgotten = {
-            4 * L * T * T * C: "what queries times keys and weights times values cost",
-            2 * L * T * T * C: "one of attention's two products of its own",
-            2 * T * V * C: "the head",
-            want - got if got * 2 == want else None: "that a product and a sum are two operations",
+        parts = {
+            "what queries times keys and weights times values cost": 4 * L * T * T * C,
+            "one of attention's two products of its own": 2 * L * T * T * C,
+            "the head": 2 * T * V * C,
+            "attention's four matrices": 2 * T * L * 4 * C * C,
+            "the feed-forward part": 2 * T * L * 8 * C * C,
         }
         about = f"{T} tokens: the counter says {want:,}, you say {got:,}"
-        missing = forgotten.get(want - got)
+        missing = _forgotten(want - got, parts)
+        if got * 2 == want:
+            missing = "that a product and a sum are two operations"
         require(got == want, about + (f": you left out {missing}" if missing else ""))
     return "your formula and PyTorch's counter agree: two for each weight and token, and attention"
 
@@ -152,7 +178,9 @@ def _logits(weights, idx, n_heads, mistakes=()):
             for part in ("query", "key", "value")
         )
         causal = "unmasked" not in mistakes
-        seen = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        size = x.shape[-1] if "overscaled" in mistakes else q.shape[-1]
+        scale = 1.0 if "unscaled" in mistakes else size**-0.5
+        seen = F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
         return linear(seen.transpose(1, 2).flatten(2), f"{at}.out_proj")
 
     def feed_forward(x, at):
@@ -164,17 +192,18 @@ def _logits(weights, idx, n_heads, mistakes=()):
         x = x + weights["pos_emb.weight"][: idx.shape[1]]
     depth = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("trf_blocks"))
     for at in (f"trf_blocks.{i}" for i in range(depth)):
-        for part, where, of in [(attention, "att", "norm1"), (feed_forward, "ff", "norm2")]:
+        for part, where, i in [(attention, "att", 1), (feed_forward, "ff", 2)]:
+            road = 0 if f"no shortcut {i}" in mistakes else x
             if "post" in mistakes:
-                x = norm(x + part(x, f"{at}.{where}"), f"{at}.{of}")
+                x = norm(road + part(x, f"{at}.{where}"), f"{at}.norm{i}")
             else:
-                x = x + part(norm(x, f"{at}.{of}"), f"{at}.{where}")
+                x = road + part(norm(x, f"{at}.norm{i}"), f"{at}.{where}")
     return linear(x if "rough" in mistakes else norm(x, "final_norm"), "out_head")
 
 
 def _diagnosis(got, weights, idx, n_heads):
-    """Which of MISTAKES, together, give exactly these logits; "" if no set of them does."""
-    for count in range(1, len(MISTAKES) + 1):
+    """Which of MISTAKES, at most five together, give exactly these logits; "" if none do."""
+    for count in range(1, 6):
         for mistakes in combinations(MISTAKES, count):
             other = _logits(weights, idx, n_heads, mistakes)
             if got.shape == other.shape and torch.allclose(got, other, atol=1e-9):
@@ -195,6 +224,10 @@ def repaired_logits(answer):
                 require(
                     got.shape == want.shape,
                     f"the shape is {tuple(got.shape)}, not {tuple(want.shape)}",
+                )
+                require(
+                    got.dtype == want.dtype,
+                    f"your logits are {got.dtype}; the weights are {want.dtype}, and so should they be",
                 )
                 if torch.allclose(got, want, atol=1e-9):
                     continue
@@ -251,22 +284,23 @@ def _require_no_gradient(answer, model, idx):
 
 
 class _Leaking(nn.Module):
-    """A model to whose output at `to` something of the token at `source` is added (negative: from the end)."""
+    """A model to whose output at `to` something of the token at `source` is added, in texts that have both.
+
+    Negative places are counted from the end of six tokens.
+    """
 
     def __init__(self, to=None, source=None):
         super().__init__()
-        self.model, self.to, self.source = _model(drop_rate=0.3), to, source
+        self.model = _model(drop_rate=0.3)
+        self.leak = None if to is None else (to % 6, source % 6)
 
     def forward(self, idx):
         logits = self.model(idx)
-        if self.to is not None:
-            hint = self.model.tok_emb(idx)[:, self.source, :1]
-            logits = logits.index_add(
-                1,
-                torch.tensor([self.to % idx.shape[1]]),
-                hint[:, None].expand(-1, 1, logits.shape[2]),
-            )
-        return logits
+        if self.leak is None or max(self.leak) >= idx.shape[1]:
+            return logits
+        to, source = self.leak
+        hint = self.model.tok_emb(idx)[:, source, None, :1].expand(-1, 1, logits.shape[2])
+        return logits.index_add(1, torch.tensor([to]), hint)
 
 
 @exercise
@@ -274,8 +308,9 @@ def looks_ahead(answer):
     """`answer(model, idx, vocab_size)` -> True if an output depends on a token that comes after it."""
     honest = {"an honest model in evaluation mode": False, "an honest model in training mode": True}
     for name, training in honest.items():
-        model = _Leaking().train(training)
-        found = answer(model, _ids(2, 6), 40)
+        model, idx = _Leaking().train(training), _ids(2, 6)
+        found = answer(model, idx, 40)
+        require(idx.equal(_ids(2, 6)), "your experiment changed the text it was given")
         reason = (
             "dropout's noise is no leak"
             if training
