@@ -8,6 +8,8 @@ import logging
 import os
 import queue
 import sys
+import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -38,6 +40,7 @@ class Asset:
     size: int  # bytes
     what: str
     without: str
+    archive: str = ""  # SHA-256 of the zip file at `url` that holds it
 
 
 FILES = {
@@ -64,6 +67,15 @@ FILES = {
         size=456_318,
         what="GPT-2's merges",
         without="COURSE_MODEL=course-gpt",
+    ),
+    "SMSSpamCollection": Asset(
+        url="https://archive.ics.uci.edu/static/public/228/sms+spam+collection.zip",
+        sha256="7d039a24a6083ed9ef0f806ebad56bbb976e3aeb8de05669173bfdc4996c239d",
+        licence="CC BY 4.0",
+        size=477_907,
+        what="SMS Spam Collection, Almeida and Hidalgo, 2011",
+        without="COURSE_DATA=course",
+        archive="1587ea43e58e82b14ff1f5425c88e17f8496bfcdb67a583dbff9eefaf9963ce3",
     ),
 }
 
@@ -110,13 +122,19 @@ def _download(asset: Asset, path: Path) -> None:
     """Download to a temporary file beside `path`, check it, and rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        pooch.retrieve(asset.url, f"sha256:{asset.sha256}", path.name, path.parent, downloader=_get)
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            digest = f"sha256:{asset.archive or asset.sha256}"
+            arrived = Path(pooch.retrieve(asset.url, digest, "arrived", scratch, downloader=_get))
+            if asset.archive:
+                with zipfile.ZipFile(arrived) as archive:
+                    arrived = Path(archive.extract(path.name, scratch))
+            arrived.replace(path)
         path.chmod(0o644)  # temporary files are private, but a class may share the folder
     except (requests.RequestException, ValueError) as error:
         raise AssetError(
             f"{path.name} ({asset.what}) is not in the cache folder and cannot be downloaded: {_reason(error)}.\n"
             f"  from:     {asset.url}\n"
-            f"  by hand:  save it as {path}\n"
+            f"  by hand:  {'unzip' if asset.archive else 'save'} it as {path}\n"
             f"            (SHA-256 {asset.sha256})\n"
             f"  without:  set {asset.without}"
         ) from None

@@ -1,9 +1,12 @@
 """Downloads: good and bad servers on the loopback, no network, damaged and unwritable caches."""
 
+import dataclasses
 import hashlib
+import io
 import socket
 import threading
 import time
+import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -13,15 +16,22 @@ from shared.assets import AssetError, fetch
 
 GOOD = "“Up now!” said the prompter.\n".encode() * 3_000
 NAME = "tale.txt"
+with zipfile.ZipFile(buffer := io.BytesIO(), "w") as archive:
+    archive.writestr("readme", "not this one")
+    archive.writestr(NAME, GOOD)
+ZIPPED = buffer.getvalue()
 
 
 class Shelf(BaseHTTPRequestHandler):
     """Serves what its path asks for; with a Content-Length that may be a lie."""
 
     def do_GET(self):
-        body = {"/good": GOOD, "/other": b"<html>Please log in</html>", "/short": GOOD[:5_000]}.get(
-            self.path
-        )
+        body = {
+            "/good": GOOD,
+            "/other": b"<html>Please log in</html>",
+            "/short": GOOD[:5_000],
+            "/zipped": ZIPPED,
+        }.get(self.path)
         self.server.asked.append(self.path)
         if body is None:
             return self.send_error(404)
@@ -100,6 +110,18 @@ def test_a_file_is_downloaded_once(shelf, cache, server):
     assert server.asked == ["/good"]
     assert [path.name for path in cache.iterdir()] == [NAME]
     assert (cache / NAME).stat().st_mode & 0o444 == 0o444
+
+
+def test_a_file_within_an_archive(shelf, cache, monkeypatch, server):
+    asset = shelf("zipped")
+    zipped = dataclasses.replace(asset, archive=hashlib.sha256(ZIPPED).hexdigest())
+    monkeypatch.setattr(assets, "FILES", {NAME: zipped})
+    assert fetch(NAME).read_bytes() == GOOD
+    assert [path.name for path in cache.iterdir()] == [NAME]
+    (cache / NAME).unlink()
+    damaged = dataclasses.replace(zipped, archive="0" * 64)
+    monkeypatch.setattr(assets, "FILES", {NAME: damaged})
+    assert "unzip it as" in refused(cache, damaged)
 
 
 def test_the_download_says_nothing_but_its_bar(shelf, capfd, caplog):
@@ -241,7 +263,11 @@ def test_fetching_all_carries_on_and_reports(shelf, cache, monkeypatch, capsys):
 @pytest.mark.parametrize("name", assets.FILES)
 def test_every_asset_is_described(name):
     asset = assets.FILES[name]
-    assert len(asset.sha256) == 64 and asset.url.startswith("https://") and asset.url.endswith(name)
+    assert len(asset.sha256) == 64 and asset.url.startswith("https://")
+    if asset.archive:
+        assert len(asset.archive) == 64 and asset.url.endswith(".zip")
+    else:
+        assert asset.url.endswith(name)
     assert asset.size > 0 and asset.licence and asset.what and asset.without.startswith("COURSE_")
 
 
