@@ -19,13 +19,16 @@ class SelfAttention_v1(nn.Module):
 
     def __init__(self, d_in, d_out):
         super().__init__()
+        # a Parameter is what the optimizer finds and trains
         self.W_query = nn.Parameter(torch.rand(d_in, d_out))
         self.W_key = nn.Parameter(torch.rand(d_in, d_out))
         self.W_value = nn.Parameter(torch.rand(d_in, d_out))
 
     def forward(self, x):
         queries, keys, values = x @ self.W_query, x @ self.W_key, x @ self.W_value
+        # mT and not T: a batch may stand in front
         scores = queries @ keys.mT  # (T, T)
+        # by the root of the key size: long vectors would make scores too large
         weights = torch.softmax(scores / keys.shape[-1] ** 0.5, dim=-1)
         return weights @ values
 
@@ -36,6 +39,7 @@ class SelfAttention_v2(nn.Module):
 
     def __init__(self, d_in, d_out, qkv_bias=False):
         super().__init__()
+        # three layers: asking, being found and telling are learnt apart
         self.W_query = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.W_key = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.W_value = nn.Linear(d_in, d_out, bias=qkv_bias)
@@ -61,8 +65,11 @@ def influence(attention, x):
     before, columns = attention(x), []
     # one token at a time, in every text of the batch
     for j in range(x.shape[-2]):
+        # a copy, or the next column would start from changed tokens
         changed = x.clone()
-        changed[..., j, ::2] += 1.0  # not all numbers: chapter 4's LayerNorm would undo that
+        changed[..., j, :] += 1.0
+        changed[..., j, ::2] += 1.0  # not the same to all: chapter 4's LayerNorm would undo that
+        # the largest move of any number: a leak into one is a leak
         moved = (attention(changed) - before).abs().amax(dim=-1)  # (B, T)
         columns.append(moved.reshape(-1, x.shape[-2]).amax(dim=0))
     return torch.stack(columns, dim=-1)
@@ -108,10 +115,12 @@ class CausalAttention(nn.Module):
 
     def forward(self, x):
         check_input(x, self.d_in, self.context_length)
+        # the text may be shorter than the context, and the mask is cut to it
         T = x.shape[1]
         queries, keys, values = self.W_query(x), self.W_key(x), self.W_value(x)
         scores = queries @ keys.mT / keys.shape[-1] ** 0.5  # (B, T, T)
         scores = scores.masked_fill(self.mask.bool()[:T, :T], -torch.inf)
+        # after the softmax: before it a 0 would be a score, not an absence
         weights = self.dropout(torch.softmax(scores, dim=-1))
         return weights @ values
 
@@ -122,6 +131,7 @@ class MultiHeadAttentionWrapper(nn.Module):
 
     def __init__(self, d_in, d_out, context_length, dropout, num_heads, qkv_bias=False):
         super().__init__()
+        # ModuleList, not a list: the weights in a plain list would never be trained
         self.heads = nn.ModuleList(
             CausalAttention(d_in, d_out, context_length, dropout, qkv_bias)
             for _ in range(num_heads)
@@ -170,6 +180,7 @@ class MultiHeadAttentionExplicit(nn.Module):
         self.W_query = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.W_key = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.W_value = nn.Linear(d_in, d_out, bias=qkv_bias)
+        # without it no head's result would ever meet another's
         self.out_proj = nn.Linear(d_out, d_out)
         self.dropout = nn.Dropout(dropout)
         self.register_load_state_dict_pre_hook(drop_mask)
@@ -203,6 +214,7 @@ class MultiHeadAttention(MultiHeadAttentionExplicit):
         T, S = queries.shape[-2], keys.shape[-2]
         # the kernel's own mask is for T == S; a single query may see all the keys it is given
         mask = None if T in (1, S) else ~future_mask(T, S, queries.device)
+        # a function does not know whether the model is being trained
         dropout = self.dropout.p if self.training else 0.0
         return F.scaled_dot_product_attention(
             queries, keys, values, attn_mask=mask, dropout_p=dropout, is_causal=T == S

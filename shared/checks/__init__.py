@@ -114,10 +114,20 @@ def check_rows_sum_to_one(weights):
     require(abs(worst - 1) < 1e-4, f"the weights of a query sum to {worst:.4g}, not to 1")
 
 
+def _require_repeatable(attention, x):
+    """Refuse a module that draws anew at every call: its outputs move, whoever sees whom."""
+    one, other = attention(x), attention(x)
+    same = (one == other) | (
+        one.isnan() & other.isnan()
+    )  # not a number is not even equal to itself
+    require(same.all(), "two calls with one input differ: is dropout on? Call .eval() first")
+
+
 def check_no_token_sees_the_future(attention, x):
     """No output moves, by a single bit, when a later token is replaced: `x` is `(B, T, d_in)`."""
     from shared.attention import influence
 
+    _require_repeatable(attention, x)
     leaks = (influence(attention, x).triu(diagonal=1) != 0).nonzero().tolist()
     if leaks:
         t, j = leaks[0]
@@ -130,7 +140,10 @@ def check_every_token_sees_its_past(attention, x):
     """Every output moves when its own token or an earlier one is replaced: `x` is `(B, T, d_in)`."""
     from shared.attention import influence
 
-    blind = (influence(attention, x) == 0).tril().nonzero().tolist()
+    _require_repeatable(attention, x)
+    moved = influence(attention, x)
+    require(not moved.isnan().any(), "some outputs are not a number: nobody can tell who sees whom")
+    blind = (moved == 0).tril().nonzero().tolist()
     if blind:
         t, j = blind[-1]
         raise AssertionError(
@@ -139,10 +152,21 @@ def check_every_token_sees_its_past(attention, x):
 
 
 def check_order_does_not_matter(attention, x):
-    """Reversed input gives reversed output, and no other change: `x` is `(..., T, d_in)`."""
-    there, back = attention(x), attention(x.flip(-2)).flip(-2)
-    gap = (there - back).abs().max().item()
-    require(gap < 1e-5, f"reversing the order of the tokens moved an output by {gap:.2g}")
+    """Tokens in another order give the same outputs in that order: `x` is `(..., T, d_in)`.
+
+    Tried with three orders: back to front, all tokens one place on, the first two exchanged.
+    """
+    import torch
+
+    places, before = torch.arange(x.shape[-2]), attention(x)
+    orders = {
+        "reversing the order of the tokens": places.flip(0),
+        "moving all tokens one place on": places.roll(1),
+        "exchanging the first two tokens": torch.cat([places[:2].flip(0), places[2:]]),
+    }
+    for change, order in orders.items():
+        gap = (attention(x[..., order, :]) - before[..., order, :]).abs().max().item()
+        require(gap < 1e-5, f"{change} moved an output by {gap:.2g}")
 
 
 def check_same_values_and_gradients(one, other, x, tolerance):
@@ -151,8 +175,10 @@ def check_same_values_and_gradients(one, other, x, tolerance):
 
     found = []
     for module in (one, other):
-        module.zero_grad()
-        leaf = x.clone().requires_grad_()
+        leaf = x.detach().clone().requires_grad_()
+        # gradients of before do not count, and where none flows back it is 0
+        for part in (leaf, *module.parameters()):
+            part.grad = torch.zeros_like(part)
         out = module(leaf)
         chosen = torch.randn(out.shape, generator=torch.Generator().manual_seed(0)).to(out)
         (out * chosen).sum().backward()
