@@ -1,0 +1,1 @@
+"""Appendix a builds on no earlier chapter's code."""

@@ -1,0 +1,455 @@
+"""Every check of appendix A's exercises: accepts right answers, refuses the stub and the usual wrong answers."""
+
+import functools
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+import torch.nn.functional as F
+
+from shared.checks import appendix_a as check
+from shared.pytorch import finite_differences, train_network
+
+CHAPTER = Path(__file__).parent.parent / "appendix_a_pytorch"
+
+
+@functools.cache
+def answers(name):
+    """What the cells of a notebook define, run without its checks."""
+    found = {}
+    for cell in nbformat.read(CHAPTER / name, as_version=4).cells:
+        if cell.cell_type == "code" and not cell.source.startswith("check."):
+            exec(cell.source, found)
+    return found
+
+
+# A.1: parameters
+
+
+def with_a_loop(sizes):
+    total = 0
+    for i in range(len(sizes) - 1):
+        total += (sizes[i] + 1) * sizes[i + 1]
+    return total
+
+
+def without_biases(sizes):
+    return sum(n * m for n, m in zip(sizes, sizes[1:]))
+
+
+def biases_of_inputs(sizes):
+    return with_a_loop(sizes) + sizes[0]
+
+
+def one_bias_a_layer(sizes):
+    return without_biases(sizes) + len(sizes) - 1
+
+
+def without_the_output(sizes):
+    return with_a_loop(sizes[:-1])
+
+
+def the_books_only(sizes):
+    return 752
+
+
+# A.2: broadcasting
+
+
+def by_zip_longest(first, second):
+    from itertools import zip_longest
+
+    pairs = list(zip_longest(reversed(first), reversed(second), fillvalue=1))
+    if any(n != m and 1 not in (n, m) for n, m in pairs):
+        raise ValueError
+    return torch.Size(m if n == 1 else n for n, m in reversed(pairs))
+
+
+def aligned_at_the_left(first, second):
+    longest = max(len(first), len(second))
+    pairs = zip(*(shape + (1,) * (longest - len(shape)) for shape in (first, second)))
+    return tuple(max(pair) for pair in pairs)
+
+
+def never_refusing(first, second):
+    longest = max(len(first), len(second))
+    pairs = zip(*((1,) * (longest - len(shape)) + shape for shape in (first, second)))
+    return tuple(max(pair) for pair in pairs)
+
+
+def larger_wins(first, second):
+    by_zip_longest(first, second)  # refuses rightly
+    return never_refusing(first, second)
+
+
+def equal_or_nothing(first, second):
+    if first != second:
+        raise ValueError
+    return first
+
+
+def same_rank_only(first, second):
+    if len(first) != len(second):
+        raise ValueError
+    return by_zip_longest(first, second)
+
+
+def stretched_to_multiples(first, second):
+    longest = max(len(first), len(second))
+    one, other = ((1,) * (longest - len(shape)) + shape for shape in (first, second))
+    if any(max(n, m) % max(1, min(n, m)) for n, m in zip(one, other)):
+        raise ValueError
+    return tuple(max(n, m) for n, m in zip(one, other))
+
+
+def as_one_number(first, second):
+    return sum(by_zip_longest(first, second))
+
+
+# A.3: the training loop
+
+
+def training(*mistakes):
+    """A training function with mistakes, which the check's own oracle knows by name."""
+
+    def train(model, loader, num_epochs, lr):
+        return check._training(model, loader, num_epochs, lr, mistakes)
+
+    return train
+
+
+def gradients_set_to_none(model, loader, num_epochs, lr):
+    losses = []
+    for _ in range(num_epochs):
+        total = 0.0
+        for features, labels in loader:
+            loss = F.cross_entropy(model(features), labels, reduction="sum")
+            model.zero_grad()
+            (loss / len(labels)).backward()
+            with torch.no_grad():
+                for p in model.parameters():
+                    p -= lr * p.grad
+            total += loss.item()
+        losses.append(total / len(loader.dataset))
+    return losses
+
+
+def cleared_before_the_step(model, loader, num_epochs, lr):
+    optimizer, losses = torch.optim.SGD(model.parameters(), lr=lr), []
+    for _ in range(num_epochs):
+        total = 0
+        for features, labels in loader:
+            loss = F.cross_entropy(model(features), labels)
+            loss.backward()
+            optimizer.zero_grad()
+            optimizer.step()
+            total += loss.item() * len(labels)
+        losses.append(total / len(loader.dataset))
+    return losses
+
+
+def holding_graphs(model, loader, num_epochs, lr):
+    optimizer, losses = torch.optim.SGD(model.parameters(), lr=lr), []
+    for _ in range(num_epochs):
+        total = 0
+        for features, labels in loader:
+            loss = F.cross_entropy(model(features), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total = total + loss * len(labels)
+        losses.append(total / len(loader.dataset))
+    return losses
+
+
+def one_epoch_only(model, loader, num_epochs, lr):
+    return train_network(model, loader, 1, lr)
+
+
+def too_fast(model, loader, num_epochs, lr):
+    return train_network(model, loader, num_epochs, 2 * lr)
+
+
+def forgotten_return(model, loader, num_epochs, lr):
+    train_network(model, loader, num_epochs, lr)
+
+
+def losses_made_up(model, loader, num_epochs, lr):
+    train_network(model, loader, num_epochs, lr)
+    return [0.5] * num_epochs
+
+
+# A.4: gradients that lie
+
+
+def by_gradcheck(f, x):
+    leaf = x.clone().double().requires_grad_()
+    return torch.autograd.gradcheck(f, leaf, raise_exception=False)
+
+
+def by_every_output(f, x):
+    for i in range(x.numel()):
+        leaf = x.clone().requires_grad_()
+        f(leaf).flatten()[i].backward()
+        if not torch.allclose(leaf.grad, finite_differences(lambda at: f(at).flatten()[i], x)):
+            return False
+    return True
+
+
+def by_the_sum(f, x):
+    leaf = x.clone().requires_grad_()
+    f(leaf).sum().backward()
+    return torch.allclose(leaf.grad, finite_differences(lambda at: f(at).sum(), x))
+
+
+def first_number_only(f, x):
+    leaf = x.clone().requires_grad_()
+    (f(leaf) * torch.arange(1.0, 1 + x.numel()).view(x.shape)).sum().backward()
+    weights = torch.arange(1.0, 1 + x.numel()).view(x.shape)
+    trying = finite_differences(lambda at: (f(at) * weights).sum(), x)
+    return torch.allclose(leaf.grad.flatten()[0], trying.flatten()[0])
+
+
+def last_number_only(f, x):
+    leaf = x.clone().requires_grad_()
+    weights = torch.arange(1.0, 1 + x.numel()).view(x.shape)
+    (f(leaf) * weights).sum().backward()
+    trying = finite_differences(lambda at: (f(at) * weights).sum(), x)
+    return torch.allclose(leaf.grad.flatten()[-1], trying.flatten()[-1])
+
+
+def with_a_wide_tolerance(f, x):
+    leaf = x.clone().requires_grad_()
+    weights = torch.arange(1.0, 1 + x.numel()).view(x.shape)
+    (f(leaf) * weights).sum().backward()
+    trying = finite_differences(lambda at: (f(at) * weights).sum(), x)
+    return torch.allclose(leaf.grad, trying, rtol=0.05, atol=0.05)
+
+
+def trusting(f, x):
+    return True
+
+
+def suspicious(f, x):
+    return False
+
+
+def exactly_equal(f, x):
+    leaf = x.clone().requires_grad_()
+    f(leaf).sum().backward()
+    return leaf.grad.equal(finite_differences(lambda at: f(at).sum(), x))
+
+
+def moving_x(f, x):
+    right = by_gradcheck(f, x)
+    x += 1
+    return right
+
+
+# A.5: unequal shares
+
+
+def by_hand(gradients, counts):
+    result = {}
+    for share, count in zip(gradients, counts):
+        for name, gradient in share.items():
+            result[name] = result.get(name, 0) + gradient * count
+    return {name: gradient / sum(counts) for name, gradient in result.items()}
+
+
+def plain_mean(gradients, counts):
+    return {name: sum(s[name] for s in gradients) / len(counts) for name in gradients[0]}
+
+
+def plain_sum(gradients, counts):
+    return {name: sum(s[name] for s in gradients) for name in gradients[0]}
+
+
+def weighted_sum(gradients, counts):
+    return {n: sum(s[n] * c for s, c in zip(gradients, counts)) for n in gradients[0]}
+
+
+def divided_by_processes(gradients, counts):
+    return {
+        name: gradient / len(counts) for name, gradient in weighted_sum(gradients, counts).items()
+    }
+
+
+def first_share(gradients, counts):
+    return gradients[0]
+
+
+def in_place(gradients, counts):
+    for share, count in zip(gradients, counts):
+        for gradient in share.values():
+            gradient *= count / sum(counts)
+    return plain_sum(gradients, counts)
+
+
+def one_vector(gradients, counts):
+    combined = by_hand(gradients, counts)
+    return {"all": torch.cat([gradient.flatten() for gradient in combined.values()])}
+
+
+# A.6: the clock
+
+
+def in_three_lines(run, synchronize, clock):
+    synchronize()
+    start, _, _ = clock(), run(), synchronize()
+    return clock() - start
+
+
+def not_waiting(run, synchronize, clock):
+    start = clock()
+    run()
+    return clock() - start
+
+
+def waiting_at_the_end_only(run, synchronize, clock):
+    start = clock()
+    run()
+    synchronize()
+    return clock() - start
+
+
+def waiting_at_the_start_only(run, synchronize, clock):
+    synchronize()
+    start = clock()
+    run()
+    return clock() - start
+
+
+def waiting_after_the_clock(run, synchronize, clock):
+    synchronize()
+    start = clock()
+    run()
+    end = clock()
+    synchronize()
+    return end - start
+
+
+def warming_up(run, synchronize, clock):
+    run()
+    return in_three_lines(run, synchronize, clock)
+
+
+def never_running(run, synchronize, clock):
+    return 6.0
+
+
+def backwards(run, synchronize, clock):
+    return -in_three_lines(run, synchronize, clock)
+
+
+RIGHT = {
+    "parameters_of": [with_a_loop],
+    "broadcast_shape": [by_zip_longest],
+    "repaired_training": [train_network, gradients_set_to_none],
+    "gradient_is_right": [by_gradcheck, by_every_output],
+    "combined_gradients": [by_hand],
+    "seconds_taken": [in_three_lines],
+}
+WRONG = {
+    "parameters_of": {
+        without_biases: "the biases are missing",
+        biases_of_inputs: "inputs have no biases",
+        one_bias_a_layer: "a bias for each of its outputs",
+        without_the_output: "the output layer is missing",
+        the_books_only: "you say 752",
+    },
+    "broadcast_shape": {
+        aligned_at_the_left: "",
+        never_refusing: "they do not fit",
+        larger_wins: r"\(0,\) and \(1,\)",
+        equal_or_nothing: "you raised ValueError",
+        same_rank_only: "you raised ValueError",
+        stretched_to_multiples: "they do not fit",
+        as_one_number: "TypeError",
+    },
+    "repaired_training": {
+        cleared_before_the_step: "the weights are what they were",
+        holding_graphs: "use .item",
+        one_epoch_only: "3 epochs, and you return 1 losses",
+        too_fast: "the weights become not those",
+        forgotten_return: "a `return` missing",
+        losses_made_up: "the losses that you return are not",
+    },
+    "gradient_is_right": {
+        by_the_sum: "mixes up what follows|forgets what follows",
+        first_number_only: "forgets what follows|the last number only",
+        last_number_only: "forgets what follows|the first number only",
+        with_a_wide_tolerance: "one percent",
+        trusting: "you believed",
+        suspicious: "was accused",
+        exactly_equal: "was accused",
+        moving_x: "changed the x",
+    },
+    "combined_gradients": {
+        plain_mean: "the plain mean",
+        plain_sum: "the sum of the shares",
+        weighted_sum: "is not the gradient of all 36",
+        divided_by_processes: "is not the gradient of all 36",
+        first_share: "is not the gradient of all 36",
+        in_place: "have changed",
+        one_vector: "the names are",
+    },
+    "seconds_taken": {
+        not_waiting: "only the order",
+        waiting_at_the_end_only: "still busy",
+        waiting_at_the_start_only: "only the order",
+        waiting_after_the_clock: "only the order",
+        warming_up: "called 2 times",
+        never_running: "never called",
+        backwards: "you measured -6",
+    },
+}
+PAIRS = [(name, answer) for name, right in RIGHT.items() for answer in right]
+REFUSED = [(name, answer, says) for name, wrong in WRONG.items() for answer, says in wrong.items()]
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_the_solution_is_accepted(name):
+    result = getattr(check, name)(answers("solutions.ipynb")[name])
+    assert result.ok and result.text.startswith("right: "), result.text
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_the_stub_is_not_solved_yet(name):
+    result = getattr(check, name)(answers("exercises.ipynb")[name])
+    assert not result.ok and result.text.startswith("not solved yet"), result.text
+
+
+@pytest.mark.parametrize("name, answer", PAIRS, ids=[answer.__name__ for _, answer in PAIRS])
+def test_another_right_answer_is_accepted(name, answer):
+    result = getattr(check, name)(answer)
+    assert result.ok, result.text
+
+
+@pytest.mark.parametrize(
+    "name, answer, says", REFUSED, ids=[answer.__name__ for _, answer, _ in REFUSED]
+)
+def test_a_wrong_answer_is_refused_with_its_reason(name, answer, says):
+    result = getattr(check, name)(answer)
+    assert not result.ok and re.search(says, result.text), result.text
+
+
+@pytest.mark.parametrize("mistakes", [*[(m,) for m in check.TRAINING_MISTAKES], ("softmax", "sum")])
+def test_mistakes_in_training_are_named(mistakes):
+    text = check.repaired_training(training(*mistakes)).text
+    for mistake in mistakes:
+        assert check.TRAINING_MISTAKES[mistake] in text
+
+
+def test_the_broken_loop_is_refused_in_each_of_its_faults():
+    broken = answers("exercises.ipynb")["broken_training"]
+    assert "use .item" in check.repaired_training(broken).text
+
+    def as_numbers(*given):
+        return [loss.item() for loss in broken(*given)]
+
+    text = check.repaired_training(as_numbers).text
+    for mistake in ("no zero_grad", "softmax", "mean of means"):
+        assert check.TRAINING_MISTAKES[mistake] in text
