@@ -6,7 +6,7 @@
 FOLDER holds plain text, as `shared/corpus.py` says. RUN gets the tokens (*.npy), log.csv, the state of the
 training (state.pt and the one before) and the model (model.safetensors, in half precision, and config.json).
 The same command continues a run that was stopped or killed, with the losses that it would have had; another
-run can begin with its model (--start RUN/model.safetensors --seed 124). Under torchrun all machines must see
+run can begin with its model (--weights RUN/model.safetensors --seed 124). Under torchrun all machines must see
 both folders.
 """
 
@@ -38,45 +38,9 @@ from shared import editions
 from shared.attention import future_mask
 from shared.corpus import END_OF_TEXT, read_documents, sample
 from shared.gpt_model import GPTModel, evaluation_mode
+from shared.pretraining import bits_per_byte, initialise, learning_rate, parameter_groups
 
 SPLIT_SEED = 123  # of the works held out: no --seed may train on what another run validates with
-
-# --- what chapter 5 explains: schedule, weight decay, first weights -------------------------------
-
-
-def learning_rate(tokens, total, warmup, peak, last=0.0):
-    """Linear warm-up to `peak`, then half a cosine down to `last * peak`; all counted in tokens.
-
-    Radford et al., 2018.
-    """
-    if tokens < warmup:
-        return peak * tokens / warmup
-    progress = min(1.0, (tokens - warmup) / max(1, total - warmup))
-    return peak * (last + (1 - last) * (1 + math.cos(math.pi * progress)) / 2)
-
-
-def parameter_groups(model, weight_decay):
-    """Groups for AdamW: matrices decay, vectors (biases, LayerNorm) do not. A tied matrix counts once."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
-    ]
-
-
-@torch.no_grad()
-def initialise(model, std=0.02):
-    """GPT-2's first weights, in place: N(0, std), smaller where a block adds to the sum; biases 0.
-
-    With nn.Embedding's N(0, 1) the logits of a tied head would be sqrt(C) wide. Radford et al., 2019.
-    """
-    for name, parameter in model.named_parameters():
-        if parameter.dim() >= 2:
-            adds = name.endswith(("att.out_proj.weight", "ff.layers.2.weight"))
-            parameter.normal_(0.0, std / math.sqrt(2 * len(model.trf_blocks)) if adds else std)
-        elif name.endswith("bias"):
-            parameter.zero_()
-
 
 # --- files that are whole or not there ------------------------------------------------------------
 
@@ -268,7 +232,7 @@ def evaluate(model, tokens, byte_counts, context, most=None, autocast=nullcontex
             nats += loss(windows.to(next(model.parameters()).device)).item()
             targets.append(windows[:, 1:].flatten())
     targets = torch.cat(targets)
-    return nats / len(targets), nats / math.log(2) / byte_counts[targets].sum().item()
+    return nats / len(targets), bits_per_byte(nats, byte_counts[targets].sum().item())
 
 
 def copying_measures(run, model, sequences):
@@ -512,7 +476,7 @@ def prepare(run):
     chosen = "tokens minutes optimizer batch lr warmup weight_decay clip worksheets seed".split()
     run.identity = run.cfg | {name: getattr(run, name) for name in chosen}
     run.identity |= {"corpus-tokenizer": train_path.stem.removeprefix("train-")}
-    run.identity |= {"start": run.start and checksum(run.start.read_bytes())}
+    run.identity |= {"weights": run.weights and checksum(run.weights.read_bytes())}
 
 
 def make_model(run):
@@ -520,11 +484,11 @@ def make_model(run):
     torch.manual_seed(run.seed)
     model = GPTModel(run.cfg).to(run.device)
     initialise(model)
-    if run.start:
+    if run.weights:
         try:
-            model.load_state_dict(safetensors.torch.load_file(run.start))
+            model.load_state_dict(safetensors.torch.load_file(run.weights))
         except (RuntimeError, safetensors.SafetensorError) as error:
-            raise ValueError(f"{run.start} does not fit: {str(error).splitlines()[-1]}") from None
+            raise ValueError(f"{run.weights} does not fit: {str(error).splitlines()[-1]}") from None
     if run.device.type == "cpu" and run.precision == "bf16":
         for block in model.trf_blocks:
             block.att.attend = attend_by_products
@@ -625,7 +589,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--worksheets", type=float, default=0.0, help="share of structured text in the stream")
     add("--held-out", type=int, default=8, help="works kept for validation (default: 8)")
     add("--seed", type=int, default=123)
-    add("--start", type=Path, help="a model.safetensors to begin with")
+    add("--weights", type=Path, help="a model.safetensors to begin with")
     add("--log-tokens", type=float, default=1e6, help="tokens between two rows of log.csv")
     add("--valid-windows", type=int, default=128, help="measured for a row; for the last one all")
     add("--save-minutes", type=float, default=5, help="minutes between two saves")

@@ -423,10 +423,29 @@ def run_together(rng: random.Random, w: Words) -> str:
     """Letters without sense, many without spaces, and the same again."""
 
     def make():
-        words = [pieces(rng, w) for _ in range(between(rng, 1, 16))]
-        return say(rng, TWICE, rng.choice(("", " ", "-", "_", ".")).join(words))
+        words = [pieces(rng, w) for _ in range(between(rng, 1, 24))]
+        gaps = rng.choice(("", " ", "-", "_", ".", ("", " "), ("", " ")))
+        return say(rng, TWICE, "".join(rng.choice(gaps or [""]) + word for word in words).strip())
 
     return stack(rng, make)
+
+
+@functools.cache
+def tokens() -> list[str]:
+    """The course tokenizer's tokens that are words or parts of words, most with a space before them."""
+    from shared import editions
+
+    tokenizer = editions.tokenizer()
+    found = [tokenizer.decode_single_token_bytes(i) for i in range(tokenizer.n_vocab)]
+    return [token.decode() for token in found if re.fullmatch(rb" ?[A-Za-z]{2,}", token)]
+
+
+def scrambled(rng: random.Random, w: Words) -> str:
+    """Tokens without any order, the rarest as often as others, and the same again."""
+    text = "".join(rng.choices(tokens(), k=rng.randint(20, 110))).strip()
+    if w.kept & set(re.findall("[a-z]+", text.lower())):
+        return scrambled(rng, w)
+    return text + rng.choice((" ", "\n", ". ")) + text
 
 
 def cycle(rng: random.Random, w: Words) -> str:
@@ -1031,7 +1050,7 @@ def counting_up(rng: random.Random, w: Words) -> str:
 # Kinds of sheet and their shares of the documents: about half of them copy, a quarter looks up, a quarter
 # changes words or numbers by rule.
 KINDS: dict[Callable[[random.Random, Words], str], int] = {
-    repeated: 22, run_together: 6, cycle: 4, neighbours: 8, quoted: 5, changed: 4,
+    repeated: 22, run_together: 14, scrambled: 20, cycle: 4, neighbours: 8, quoted: 5, changed: 4,
     missing: 3, turned: 3, in_order: 4, places_in_list: 3, lookup: 7, table: 4, code: 4, dictionary: 4,
     who_has: 5, who_said: 3, cards: 4, tale: 9,
     inflections: 4, plurals: 3, opposites: 3, doers: 4, asking: 3, capitals: 3, spelled: 7, rhyming: 2,

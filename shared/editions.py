@@ -11,7 +11,10 @@ import functools
 import hashlib
 import json
 import os
+import queue
+import random
 from pathlib import Path
+from threading import Thread
 
 import tiktoken
 
@@ -20,6 +23,9 @@ from shared import assets
 CHAPTER_2 = Path(__file__).parent.parent / "ch02_text_data"
 STORY = CHAPTER_2 / "the-prompt-corner.txt"
 COURSE_TOKENIZER = CHAPTER_2 / "course_tokenizer.txt"
+MESSAGES = Path(__file__).parent.parent / "ch06_classification" / "messages.csv"
+INSTRUCTIONS = Path(__file__).parent.parent / "ch07_instruction" / "instructions.json"
+COURSE_GPT = Path(__file__).parent.parent / "ch05_pretraining" / "course_gpt"
 
 # the first value of each is the default
 SWITCHES = {
@@ -27,7 +33,10 @@ SWITCHES = {
     "COURSE_MODEL": ("course-gpt", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"),
 }
 END_OF_TEXT = "<|endoftext|>"
+WEIGHTS = "model.safetensors"
+RESTORE = "Restore the folder (git checkout)."
 GPT2_TOKENS = 50_257
+ANSWER = 10  # seconds that the Hub has to answer at all
 
 
 def choice(switch: str) -> str:
@@ -56,6 +65,69 @@ def text() -> str:
     return path.read_text(encoding="utf-8")
 
 
+def messages():
+    """Text messages, a DataFrame: label (ham, spam), text, hard (bool), split (train, validation, test).
+
+    The course's own, or the SMS Spam Collection (COURSE_DATA=book; none of it is marked as hard), split at
+    random, 70/10/20, with every text that occurs twice in the training part.
+    Raises AssetError where the collection is not to be had (Almeida, Hidalgo and Yamakami, 2011).
+    """
+    import pandas as pd
+
+    if choice("COURSE_DATA") == "course":
+        return pd.read_csv(MESSAGES, keep_default_na=False)  # "null" is a message
+    # read as lines, not as CSV: quotation marks stand for themselves
+    lines = assets.fetch("SMSSpamCollection").read_text(encoding="utf-8").rstrip("\n").split("\n")
+    table = pd.DataFrame([line.split("\t", 1) for line in lines], columns=["label", "text"])
+    once = table.index[~table.text.duplicated(keep=False)].tolist()
+    random.Random(123).shuffle(once)
+    test, validation = round(0.2 * len(table)), round(0.1 * len(table))
+    table = table.assign(hard=False, split="train")
+    table.loc[once[:test], "split"] = "test"
+    table.loc[once[test : test + validation], "split"] = "validation"
+    return table
+
+
+def instructions() -> list[dict]:
+    """Tasks with their answers, dicts: instruction, input, output, family, split, accept.
+
+    `split` is train, validation or test; `accept` lists other right answers. The course's own, or the book's
+    (COURSE_DATA=book; family "book", split 85/5/10 by place in the file: its test part stands in the middle).
+    Raises AssetError where the book's are not to be had, ValueError where a file is not such a list.
+    """
+    if choice("COURSE_DATA") == "course":
+        return read_instructions(
+            INSTRUCTIONS, ("instruction", "input", "output", "family", "split")
+        )
+    entries = read_instructions(assets.fetch("instruction-data.json"))
+    train, test = int(0.85 * len(entries)), int(0.1 * len(entries))
+    splits = ["train"] * train + ["test"] * test + ["validation"] * (len(entries) - train - test)
+    return [entry | {"family": "book", "split": split} for entry, split in zip(entries, splits)]
+
+
+def read_instructions(
+    path: Path, keys: tuple[str, ...] = ("instruction", "input", "output")
+) -> list[dict]:
+    """The entries of a JSON file; each with `accept`, an empty list where the file has none.
+
+    Raises ValueError if it is not a list of objects with these keys, all strings, and an instruction.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(entries, list):
+        raise ValueError(f"{path} holds no list of entries, but {type(entries).__name__}")
+    for i, entry in enumerate(entries):
+        found = entry if isinstance(entry, dict) else {}
+        for key in keys:
+            if not isinstance(found.get(key), str):
+                raise ValueError(f"{path}: entry {i} has no text under {key!r}")
+        if not found["instruction"].strip():
+            raise ValueError(f"{path}: entry {i} has an empty instruction")
+    return [{"accept": []} | entry for entry in entries]
+
+
 def tokenizer() -> tiktoken.Encoding:
     """The model's tokenizer: the course's own, or GPT-2's for COURSE_MODEL=gpt2 and its larger siblings.
 
@@ -72,6 +144,86 @@ def gpt2_encoding() -> tiktoken.Encoding:
     Raises AssetError where its two files are not to be had (Radford et al., 2019).
     """
     return _gpt2_encoding(assets.fetch("vocab.bpe"), assets.fetch("encoder.json"))
+
+
+def pretrained():
+    """A pretrained `GPTModel`, in float32 and ready to use (dropout off), and its configuration.
+
+    course-gpt, or for COURSE_MODEL=gpt2 and its larger siblings OpenAI's (Radford et al., 2019). Raises ValueError
+    where the stored model is damaged, AssetError where OpenAI's weights are not to be had.
+    """
+    model = choice("COURSE_MODEL")
+    return load_model(COURSE_GPT) if model == "course-gpt" else _gpt2(model)
+
+
+def load_model(folder: Path):
+    """The model of a folder with config.json, model.safetensors and SHA256SUMS, as `pretrained` returns it."""
+    # here, because PyTorch is slow to import and chapter 2 asks for texts only
+    from shared.gpt_model import GPTModel
+
+    cfg, weights = _stored(folder)
+    return _filled(GPTModel(cfg), weights, folder), cfg
+
+
+def _stored(folder: Path):
+    """config.json and the tensors of a folder, both checked against its SHA256SUMS."""
+    import safetensors.torch
+
+    try:
+        sums = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+        content = {name: (folder / name).read_bytes() for name in ("config.json", WEIGHTS)}
+    except OSError as error:
+        raise ValueError(f"{error.filename} cannot be read: {error.strerror}. {RESTORE}") from None
+    for name, data in content.items():
+        if f"{hashlib.sha256(data).hexdigest()}  {name}" not in sums:
+            raise ValueError(
+                f"{folder / name} is damaged: not the SHA-256 it should have. {RESTORE}"
+            )
+    try:
+        return json.loads(content["config.json"]), safetensors.torch.load(content[WEIGHTS])
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{folder / WEIGHTS} cannot be read: {error}. {RESTORE}") from None
+
+
+def _filled(model, weights, folder: Path):
+    """The model with these weights (half precision becomes full), in evaluation mode."""
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ValueError(f"config.json and {WEIGHTS} in {folder} do not fit: {reason}") from None
+    return model.eval()
+
+
+def read_weights(path: Path):
+    """The tensors of a .safetensors file, or of one that torch.save wrote, by name: `dict[str, Tensor]`.
+
+    No code in it is run. ValueError where it cannot be read, is damaged, or holds anything but tensors by name.
+    """
+    import pickle
+
+    import safetensors.torch
+    import torch
+
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        if Path(path).suffix == ".safetensors":
+            found = safetensors.torch.load_file(path)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # torch's own message explains how to run the code
+        raise ValueError(
+            f"{path} is not opened: it holds more than tensors, and would run code"
+        ) from None
+    except Exception:  # nonsense makes torch's reader fail in many ways
+        raise ValueError(f"{path} is damaged or cut off: get it again") from None
+    if not isinstance(found, dict) or not all(isinstance(t, torch.Tensor) for t in found.values()):
+        raise ValueError(f"{path} holds something else than tensors by name")
+    return found
 
 
 def load_ranks(path: Path) -> dict[bytes, int]:
@@ -97,6 +249,66 @@ def load_ranks(path: Path) -> dict[bytes, int]:
 
 def _sha256(lines: list[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _gpt2(name: str):
+    """OpenAI's GPT-2 of that name, from the Hugging Face Hub or its cache, and its configuration."""
+    from shared.gpt_model import GPTModel
+    from shared.pretraining import gpt2_config, load_weights_into_gpt
+
+    cfg, path = gpt2_config(name), _from_hub(f"openai-community/{name}")
+    model = GPTModel(cfg)
+    try:
+        load_weights_into_gpt(model, read_weights(path))
+    except ValueError as error:
+        raise ValueError(f"{path} is not {name}: {error}. Delete it, to get it again") from None
+    return model.eval(), cfg
+
+
+def _from_hub(repository: str) -> Path:
+    """The weights of a model on the Hub. Cache, mirror (HF_ENDPOINT) and resuming are the library's business."""
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(repository, WEIGHTS, local_files_only=True))
+    except LocalEntryNotFoundError:
+        pass
+    reason = "HF_HUB_OFFLINE forbids it" if constants.HF_HUB_OFFLINE else ""
+    # the library would try for half a minute and more to find out that there is no network
+    reason = reason or _no_answer(constants.ENDPOINT)
+    if not reason:
+        try:
+            return Path(hf_hub_download(repository, WEIGHTS))
+        except Exception as error:  # of the hub, of its HTTP library, of the disk
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    raise assets.AssetError(
+        f"The weights of {repository} are not in the cache and cannot be downloaded: {reason}.\n"
+        f"  from:     {constants.ENDPOINT}/{repository}\n"
+        f"  by hand:  with a network, hf download {repository} {WEIGHTS}; then bring the folder\n"
+        f"            {constants.HF_HUB_CACHE}\n"
+        "  without:  set COURSE_MODEL=course-gpt"
+    )
+
+
+def _no_answer(url: str) -> str:
+    """Why a server does not answer, "" if it does. Asked in a thread: looking up a name has no time limit."""
+    import requests
+
+    answers = queue.Queue()
+
+    def ask():
+        try:
+            requests.head(url, timeout=ANSWER)
+            answers.put("")
+        except requests.RequestException:
+            answers.put("no connection (is there a network?)")
+
+    Thread(target=ask, daemon=True).start()
+    try:
+        return answers.get(timeout=ANSWER)
+    except queue.Empty:
+        return "no answer in time (is there a network?)"
 
 
 @functools.cache

@@ -218,3 +218,26 @@ def test_the_real_encoding_is_tiktokens(real_files, monkeypatch):
     )
     encoding = editions.gpt2_encoding()
     assert all(encoding.encode_single_token(token) == rank for token, rank in expected.items())
+
+
+def test_the_books_messages_on_a_stand_in(monkeypatch, tmp_path):
+    odd = ['he said "so', "a\ttab", "null", "£5 – naïve\x85 line?", "same", "same", "x" * 900]
+    lines = [f"ham\t{text}" for text in odd] + [f"spam\tWIN no {i}" for i in range(93)]
+    stand_in(monkeypatch, tmp_path, "SMSSpamCollection", ("\n".join(lines) + "\n").encode())
+    monkeypatch.setenv("COURSE_DATA", "book")
+    table = editions.messages()
+    assert list(table.columns) == ["label", "text", "hard", "split"]
+    assert table.text.tolist() == [line.split("\t", 1)[1] for line in lines]
+    assert table.label.value_counts().to_dict() == {"spam": 93, "ham": 7} and not table.hard.any()
+    assert table.split.value_counts().to_dict() == {"train": 70, "test": 20, "validation": 10}
+    assert set(table.split[table.text == "same"]) == {"train"}
+    assert table.split.equals(editions.messages().split)
+
+
+@pytest.mark.skipif(not (REAL / "SMSSpamCollection").exists(), reason="not in COURSE_CACHE")
+def test_the_books_messages(monkeypatch):
+    monkeypatch.setenv("COURSE_CACHE", str(REAL))
+    monkeypatch.setenv("COURSE_DATA", "book")
+    table = editions.messages()
+    assert len(table) == 5574 and (table.label == "spam").sum() == 747
+    assert table.text.duplicated().sum() == 403

@@ -141,11 +141,11 @@ def test_a_solution_needs_its_check(tmp_path):
 
 def test_modules_and_tools_stay_small(tmp_path):
     save(notebook(), tmp_path / FOLDER / "ch02.ipynb")
-    for path, lines in [("shared/text_data.py", 251), ("tools/a.py", 200), ("tools/b.py", 199)]:
+    for path, lines in [("shared/text_data.py", 301), ("tools/a.py", 200), ("tools/b.py", 199)]:
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text("\n" * lines)
     assert list(lint.problems(tmp_path)) == [
-        "shared/text_data.py: 251 lines; at most 250",
+        "shared/text_data.py: 301 lines; at most 300",
         "tools/a.py: 200 lines; at most 199",
     ]
 

@@ -378,14 +378,14 @@ def test_copying_is_measured_where_the_context_is_long_enough(corpus, tmp_path):
 
 def test_a_run_can_begin_with_another_runs_model(corpus, tmp_path, unkilled):
     model = unkilled[0] / "model.safetensors"
-    rows = run(corpus, tmp_path / "a", "--start", model, "--seed", 124, "--tokens", 64, "--lr", 0)
+    rows = run(corpus, tmp_path / "a", "--weights", model, "--seed", 124, "--tokens", 64, "--lr", 0)
     assert rows[-1]["train_loss"] < unkilled[1][0]["train_loss"] - 0.2
-    message = refused(corpus, tmp_path / "b", "--start", model, "--width", 32)
+    message = refused(corpus, tmp_path / "b", "--weights", model, "--width", 32)
     assert "model.safetensors does not fit" in message and "size mismatch" in message
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(model.read_bytes()[:100])
-    assert "does not fit" in refused(corpus, tmp_path / "b", "--start", damaged)
-    assert "No such file" in refused(corpus, tmp_path / "b", "--start", "nowhere")
+    assert "does not fit" in refused(corpus, tmp_path / "b", "--weights", damaged)
+    assert "No such file" in refused(corpus, tmp_path / "b", "--weights", "nowhere")
 
 
 # --- stopped, killed, continued ---

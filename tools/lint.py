@@ -23,7 +23,7 @@ from tools.normalise import notebooks
 MAX_CODE_LINES = 25
 MAX_OUTPUT_LINES = 25
 MAX_PICTURE_BYTES = 60_000
-MAX_MODULE_LINES = 250
+MAX_MODULE_LINES = 300
 MAX_TOOL_LINES = 200  # a tool has fewer
 ALLOWED_TAGS = {"nbval-ignore-output", "solution"}
 

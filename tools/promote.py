@@ -13,7 +13,7 @@ from pathlib import Path
 from tools import ROOT, Draft, Refused, chapters, command
 from tools.lesson import Lesson, read_lesson
 
-MAX_LINES = 250
+MAX_LINES = 300  # chapter 5 has fifteen names; all others stay below 250
 FIRST_PARTY = 'lint.isort.known-first-party = ["shared"]'  # also before shared/ exists
 
 

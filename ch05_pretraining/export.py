@@ -1,0 +1,156 @@
+"""Write a model and its tokenizer as a Hugging Face folder, which other programs can open.
+
+    python ch05_pretraining/export.py FOLDER
+
+writes the pretrained model that the course uses (course-gpt, or the one that COURSE_MODEL names). Afterwards
+`transformers.AutoModelForCausalLM.from_pretrained(FOLDER)` and `AutoTokenizer.from_pretrained(FOLDER)` give
+the same logits, tokens and text, without a network.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+
+import safetensors.torch
+import tiktoken
+import torch
+
+from shared import editions
+from shared.assets import AssetError
+from shared.gpt_model import GPTModel
+from shared.pretraining import gpt2_views
+from shared.text_data import merge_pair
+
+
+def visible_bytes() -> dict[int, str]:
+    """GPT-2's visible character for each byte: itself where it can be seen, else one from 256 on."""
+    seen = [b for b in range(256) if chr(b).isprintable() and chr(b) != " "]
+    hidden = [b for b in range(256) if b not in seen]
+    return {b: chr(b) for b in seen} | {b: chr(256 + i) for i, b in enumerate(hidden)}
+
+
+def two_parts(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
+    """The two tokens that were joined to make this one: byte pair encoding with lower ranks alone.
+
+    ValueError where there are no such two.
+    """
+    parts, limit = [bytes([byte]) for byte in token], ranks[token]
+    while len(parts) > 2:
+        best = min(pairwise(parts), key=lambda pair: ranks.get(pair[0] + pair[1], limit))
+        if ranks.get(best[0] + best[1], limit) >= limit:
+            raise ValueError(f"the token {token!r} is no merge of two tokens with lower ranks")
+        parts = merge_pair(parts, best)
+    return parts[0], parts[1]
+
+
+def tokenizer_json(encoding: tiktoken.Encoding) -> dict:
+    """The content of tokenizer.json for a byte-level BPE with GPT-2's split pattern and one special token."""
+    letter, end = visible_bytes(), encoding.eot_token
+    ranks = {encoding.decode_single_token_bytes(i): i for i in range(end)}
+    if encoding.n_vocab != end + 1:
+        raise ValueError(f"{editions.END_OF_TEXT} must be the only special token, and the last one")
+
+    def spell(token: bytes) -> str:
+        return "".join(letter[byte] for byte in token)
+
+    merged = [token for token in ranks if len(token) > 1]
+    look = {"add_prefix_space": False, "trim_offsets": False, "use_regex": True}
+    byte_level = {"type": "ByteLevel"} | look  # use_regex: GPT-2's split pattern
+    special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    return {
+        "version": "1.0",
+        "added_tokens": [{"id": end, "content": editions.END_OF_TEXT, "special": True} | special],
+        "pre_tokenizer": byte_level,
+        "post_processor": None,
+        "decoder": byte_level,
+        "model": {
+            "type": "BPE",
+            "vocab": {spell(token): rank for token, rank in ranks.items()}
+            | {editions.END_OF_TEXT: end},
+            "merges": [[spell(part) for part in two_parts(token, ranks)] for token in merged],
+        },
+    }
+
+
+def gpt2_weights(model: GPTModel) -> dict[str, torch.Tensor]:
+    """The model's tensors by Hugging Face's names; a tied head is left out, missing biases are 0."""
+    found = {}
+    for name, parts in gpt2_views(model).items():
+        if name.endswith("attn.c_attn.bias") and parts[0] is None:
+            width = model.tok_emb.embedding_dim
+            parts = [torch.zeros(3 * width, dtype=model.tok_emb.weight.dtype)]
+        found[f"transformer.{name}"] = torch.cat([part.detach() for part in parts], -1).contiguous()
+    head = found.pop("transformer.lm_head.weight")
+    tied = model.out_head.weight is model.tok_emb.weight
+    return found if tied else found | {"lm_head.weight": head}
+
+
+def configurations(cfg: dict, dtype: torch.dtype, end: int) -> dict[str, dict]:
+    """The small files: what the model is, how it writes, what its tokenizer is called."""
+    ends = {"bos_token_id": end, "eos_token_id": end}
+    rates = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), cfg["drop_rate"])
+    model = {
+        "model_type": "gpt2",
+        "architectures": ["GPT2LMHeadModel"],
+        "vocab_size": cfg["vocab_size"],
+        "n_positions": cfg["context_length"],
+        "n_embd": cfg["emb_dim"],
+        "n_head": cfg["n_heads"],
+        "n_layer": cfg["n_layers"],
+        "activation_function": "gelu_new",  # the tanh form
+        "layer_norm_epsilon": 1e-5,
+        "tie_word_embeddings": cfg.get("tie_weights", False),
+        "dtype": str(dtype).removeprefix("torch."),
+    }
+    tokenizer = {
+        "tokenizer_class": "GPT2Tokenizer",
+        "model_max_length": cfg["context_length"],
+        "add_prefix_space": False,
+        "clean_up_tokenization_spaces": False,
+    } | dict.fromkeys(("bos_token", "eos_token", "unk_token"), editions.END_OF_TEXT)
+    return {
+        "config.json": model | rates | ends,
+        "generation_config.json": ends | {"pad_token_id": end},
+        "tokenizer_config.json": tokenizer,
+    }
+
+
+def export(model: GPTModel, cfg: dict, encoding: tiktoken.Encoding, folder: Path) -> None:
+    """Write model and tokenizer to a folder, made if need be; each file is whole or not there.
+
+    ValueError where the tokenizer is not the model's.
+    """
+    if encoding.n_vocab != cfg["vocab_size"]:
+        have = f"the tokenizer has {encoding.n_vocab:,} tokens"
+        raise ValueError(f"{have}, the model {cfg['vocab_size']:,}: they do not belong together")
+    files = configurations(cfg, model.tok_emb.weight.dtype, encoding.eot_token)
+    files["tokenizer.json"] = tokenizer_json(encoding)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        weights = Path(scratch, editions.WEIGHTS)
+        safetensors.torch.save_file(gpt2_weights(model), weights, metadata={"format": "pt"})
+        for name, content in files.items():
+            text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+            Path(scratch, name).write_text(text, encoding="utf-8")
+        for path in Path(scratch).iterdir():
+            path.replace(folder / path.name)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    folder = parser.parse_args(arguments).folder
+    try:
+        model, cfg = editions.pretrained()
+        export(model, cfg, editions.tokenizer(), folder)
+    except (ValueError, OSError, AssetError) as error:
+        sys.exit(f"export: {error}")
+    size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    print(f"{folder}: {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,575 @@
+"""Checks of chapter 5: one for each exercise, and what lesson and tests share."""
+
+import contextlib
+import io
+import math
+import tempfile
+from itertools import combinations
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from shared.checks import exercise, require
+
+
+def check_frequencies(ids, probabilities):
+    """Drawn token IDs `(N,)` follow probabilities `(V,)`: each share within five standard errors.
+
+    Chance alone carries a share that far less than once in a hundred thousand cases, if n * p is well
+    above 1; no token of probability 0 may occur at all.
+    """
+    shares = ids.bincount(minlength=len(probabilities)) / len(ids)
+    require(len(shares) == len(probabilities), f"there is no token {ids.max().item()}")
+    allowed = 5 * (probabilities * (1 - probabilities) / len(ids)).sqrt() + 1e-6
+    worst = ((shares - probabilities).abs() - allowed).argmax().item()
+    share, due = shares[worst].item(), probabilities[worst].item()
+    gap = f"token {worst} came in {share:.2%} of {len(ids):,} draws; its probability is {due:.2%}"
+    require(abs(share - due) <= allowed[worst].item(), gap)
+
+
+def _logits(V=12, seed=0):
+    """Logits `(V,)` without ties, not in the order of their size."""
+    return 1.5 * torch.randn(V, generator=torch.Generator().manual_seed(seed))
+
+
+@exercise
+def expected_draws(answer):
+    """`answer(logits, temperature, n)` -> the expected count of each token, `(V,)`."""
+    for T, n, seed in [(1.0, 1000, 0), (0.3, 1000, 1), (3.0, 50, 2), (0.01, 10, 3)]:
+        logits = _logits(seed=seed)
+        got = torch.as_tensor(answer(logits.clone(), T, n))
+        case = f"temperature {T}, {n} draws"
+        require(got.shape == logits.shape, f"{case}: the shape is {tuple(got.shape)}, not (12,)")
+        require(
+            torch.equal(got, torch.as_tensor(answer(logits.clone(), T, n))),
+            "asked twice, it answers differently: you draw; the expectation needs no drawing",
+        )
+        got = got.to(torch.float64)
+        shares = logits.to(torch.float64).softmax(dim=-1)
+        likeliest = F.one_hot(logits.argmax(), 12)
+        mistakes = {
+            "you multiply by the temperature": n * (logits.double() * T).softmax(dim=-1),
+            "you take the likeliest token (argmax) every time": n * likeliest,
+            "you divide probabilities by the temperature, not logits": n * shares / T,
+            "the temperature is not used": n * shares,
+            "these are probabilities; n draws are asked for": (logits.double() / T).softmax(dim=-1),
+        }
+        want = n * (logits.double() / T).softmax(dim=-1)
+        if torch.allclose(got, want, atol=1e-4 * n):
+            continue
+        for mistake, other in mistakes.items():
+            require(not torch.allclose(got, other.double(), atol=1e-4 * n), f"{case}: {mistake}")
+        worst = (got - want).abs().argmax().item()
+        about = f"token {worst} is expected {want[worst]:.2f} times, you say {got[worst]:.2f}"
+        raise AssertionError(f"{case}: {about}")
+    return "n times the softmax of the logits divided by the temperature"
+
+
+def _checked(settings, who):
+    """Settings of generate as a full dictionary; refuses what generate would refuse."""
+    require(isinstance(settings, dict), f"{who}: a dictionary is asked for, not {settings!r}")
+    for name in settings:
+        known = name in ("temperature", "top_k", "top_p")
+        require(known, f"{who}: generate is to be set by temperature, top_k, top_p, not {name!r}")
+    full = {"temperature": 0.0, "top_k": None, "top_p": None} | settings
+    T, k, p = full.values()
+    require(0 <= T < math.inf, f"{who}: the temperature {T} is refused by generate")
+    require(k is None or k >= 1, f"{who}: top_k {k} is refused by generate")
+    require(p is None or 0 < p <= 1, f"{who}: top_p {p} is refused by generate")
+    return full
+
+
+def _shares(logits, settings):
+    """The probabilities `(V,)` with which generate would draw; 1 for the likeliest at temperature 0."""
+    from shared.pretraining import next_token_probabilities
+
+    if settings["temperature"] == 0:
+        return F.one_hot(logits.argmax(), len(logits)).to(logits)
+    return next_token_probabilities(logits[None], **settings)[0]
+
+
+@exercise
+def settings_for(answer):
+    """`answer(job)` -> settings of generate for "librarian", "statistician", "novelist", "poet"."""
+    unsure, sure = 0.5 * _logits(400), 4 * _logits(400)
+    found = {}
+    for job in ("librarian", "statistician", "novelist", "poet"):
+        found[job] = _checked(answer(job), job)
+    for logits in (unsure, sure):
+        natural = logits.softmax(dim=-1)
+        draws = {job: _shares(logits, settings) for job, settings in found.items()}
+        kept = {job: int((shares > 0).sum()) for job, shares in draws.items()}
+        require(
+            draws["librarian"].max() == 1 and draws["librarian"].argmax() == logits.argmax(),
+            "librarian: two questions can get two answers; the likeliest token has no certainty",
+        )
+        require(
+            torch.allclose(draws["statistician"], natural, atol=1e-6),
+            "statistician: these are not the model's own probabilities",
+        )
+        require(kept["novelist"] == 40, f"novelist: {kept['novelist']} tokens can come, not 40")
+        own = natural * (draws["novelist"] > 0)
+        require(
+            torch.allclose(draws["novelist"], own / own.sum(), atol=1e-6),
+            "novelist: among the 40 the model's own probabilities are asked for",
+        )
+        require(kept["poet"] < 400, "poet: every token can come, however absurd")
+        first, second = logits.topk(2).indices if kept["poet"] > 1 else (0, 0)
+        ratio = draws["poet"][first] / draws["poet"][second]
+        bolder = kept["poet"] == 1 or ratio < 0.99 * natural[first] / natural[second]
+        require(bolder, "poet: these choices are no bolder than the model's own")
+        require(kept["poet"] > 1 or logits is sure, "poet: nothing but the likeliest can come")
+        if logits is unsure:
+            many = kept["poet"]
+    fewer = (
+        f"poet: {many} tokens can come when the model is unsure and {kept['poet']} when it is sure"
+    )
+    require(kept["poet"] < many / 2, f"{fewer}: that must depend on the model")
+    require(draws["poet"].max() > 0.2, "poet: where the model is sure, absurd words are too likely")
+    return f"and the poet has {many} tokens to choose from or {kept['poet']}, as the model is sure"
+
+
+@exercise
+def deterministic_settings(answer):
+    """`answer()` -> three settings of generate that always give the likeliest token."""
+    asked = list(answer())
+    require(len(asked) == 3, f"three settings are asked for, not {len(asked)}")
+    found = [_checked(settings, f"setting {i + 1}") for i, settings in enumerate(asked)]
+    generator = torch.Generator().manual_seed(0)
+    ways = set()
+    for i, settings in enumerate(found):
+        for V in (40, 50_257):
+            logits = torch.randperm(V, generator=generator) * (1e-3 if V == 40 else 1e-6)
+            shares = _shares(logits, settings)
+            kept = f"with {V:,} tokens and an unsure model {int((shares > 0).sum()):,} of them can come"
+            require(shares.max() == 1, f"setting {i + 1}: {kept}")
+            require(shares.argmax() == logits.argmax(), f"setting {i + 1}: not the likeliest token")
+        T, k, p = settings.values()
+        if T != 1:
+            require(k is None and p is None, f"setting {i + 1}: the temperature is to do it alone")
+            ways.add("the temperature")
+        else:
+            require(k is None or p is None, f"setting {i + 1}: top_k or top_p is to do it alone")
+            ways.add("top_p" if k is None else "top_k")
+    missing = {"the temperature", "top_k", "top_p"} - ways
+    require(not missing, f"none of the three does it by {' or by '.join(sorted(missing))}")
+    return "by temperature 0, by a single candidate, and by a share that one token always reaches"
+
+
+SMALL = {"context_length": 16, "emb_dim": 24, "n_heads": 2, "n_layers": 1}
+SMALL |= {"drop_rate": 0.2, "qkv_bias": False}
+
+
+def _new_training(seed):
+    """A small model with dropout, its optimizer, loaders and tokenizer."""
+    from shared import editions
+    from shared.gpt_model import GPTModel
+    from shared.text_data import create_dataloader_v1, make_encoding
+
+    byte_tokens = make_encoding("bytes", {bytes([byte]): byte for byte in range(256)})
+    text = editions.STORY.read_text(encoding="utf-8")
+    torch.manual_seed(seed)
+    model = GPTModel(SMALL | {"vocab_size": byte_tokens.n_vocab})
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
+    loaders = [
+        create_dataloader_v1(part, 4, 16, 16, shuffle, tokenizer=byte_tokens)
+        for part, shuffle in ((text[:700], True), (text[-300:], False))
+    ]
+    return model, optimizer, *loaders, byte_tokens
+
+
+@exercise
+def one_more_epoch(answer):
+    """`answer(path, model, optimizer, train_loader, val_loader, tokenizer)` -> train_model_simple's lists."""
+    from shared.pretraining import save_checkpoint, train_model_simple
+
+    def epochs(count, model, optimizer, train_loader, val_loader, tokenizer):
+        settings = "cpu", count, len(train_loader), 1, "The", tokenizer
+        return train_model_simple(model, train_loader, val_loader, optimizer, *settings)
+
+    silence = contextlib.redirect_stdout(io.StringIO())
+    with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder, silence:
+        path = Path(folder, "checkpoint.pth")
+        whole, half, other = _new_training(1), _new_training(1), _new_training(2)
+        torch.manual_seed(3)
+        losses = epochs(2, *whole)
+        torch.manual_seed(3)
+        epochs(1, *half)
+        save_checkpoint(path, *half[:2])
+        torch.manual_seed(4)
+        got = answer(path, *other)
+    require(
+        all(a.equal(b) for a, b in zip(other[0].parameters(), whole[0].parameters()))
+        or not all(a.equal(b) for a, b in zip(other[0].parameters(), half[0].parameters())),
+        "the model is that of the checkpoint: it was not trained on",
+    )
+    require(len(got) == 3, f"three lists are asked for, not {len(got)}: what the training returns")
+    started = abs(got[0][0] - losses[0][1]) < 1e-4 or got[0][0] < 0.99 * losses[0][0]
+    require(started, "the training began anew: the first loss is that of an untrained model")
+    require(
+        all(a.equal(b) for a, b in zip(other[0].parameters(), whole[0].parameters())),
+        "the weights are not those of two epochs in one go: are the optimizer and the random numbers "
+        "back, and was exactly one epoch trained, with one evaluation, at its first step?",
+    )
+    return "the weights of two epochs in one go, to the last bit"
+
+
+class _Guess(nn.Module):
+    """A model of a few weights with dropout, which notes whether it was asked to remember for gradients."""
+
+    def __init__(self, V=7):
+        super().__init__()
+        self.table, self.drop, self.recorded = nn.Embedding(V, V), nn.Dropout(0.5), []
+
+    def forward(self, idx):
+        self.recorded.append(torch.is_grad_enabled())
+        return self.drop(self.table(idx))
+
+
+@exercise
+def repaired_loss(answer):
+    """`answer(model, loader)` -> the loss of an average target, without dropout or gradients."""
+    generator = torch.Generator().manual_seed(0)
+    for sizes, training in [((4, 4, 1), False), ((4, 4, 1), True), ((3,), True), ((1, 5), False)]:
+        with torch.random.fork_rng():
+            torch.manual_seed(5)
+            model = _Guess().train(training)
+            draw = torch.randint(7, (sum(sizes), 6), generator=generator).split(sizes)
+            loader = [(batch[:, :-1], batch[:, 1:]) for batch in draw]
+            got = float(answer(model, loader))
+            mode = "training" if training else "evaluation"
+            require(
+                model.training == training and model.drop.training == training,
+                f"the model came in {mode} mode and left in the other",
+            )
+            recorded = any(model.recorded)
+            again = float(answer(model, loader))
+        logits = [model.table(x).detach().flatten(0, 1) for x, _ in loader]
+        means = [F.cross_entropy(out, y.flatten()).item() for out, (_, y) in zip(logits, loader)]
+        want = sum(m * n for m, n in zip(means, sizes)) / sum(sizes)
+        case = f"batches of {', '.join(map(str, sizes))} windows, {mode} mode"
+        require(got == again, f"{case}: asked twice, it answers differently: dropout is active")
+        if abs(got - want) > 1e-5:
+            mistakes = {
+                "batches are averaged, and a small one counts as much as a large one": sum(means)
+                / len(means),
+                "this is the sum over all targets, not the mean": want * sum(sizes) * 5,
+                "this is a sum divided by the number of windows, not of targets": want * 5,
+                "this is the perplexity; its logarithm is asked for": math.exp(want),
+                "the last batch is left out": sum(m * n for m, n in zip(means[:-1], sizes))
+                / max(1, sum(sizes[:-1])),
+            }
+            for mistake, other in mistakes.items():
+                require(abs(got - other) > 1e-5, f"{case}: {mistake}")
+        require(abs(got - want) <= 1e-5, f"{case}: the loss is {want:.4f}, you say {got:.4f}")
+        require(not recorded, f"{case}: gradients are recorded, memory for nothing")
+    return "the same number in any mode and for batches of any sizes, without gradients"
+
+
+# What a wrong sampler may do, as the end of "your draws are those of a sampler that ..."
+SAMPLER_MISTAKES = {
+    "ranks": "returns ranks among the top k in place of token IDs",
+    "argmax": "takes the likeliest token, whatever the temperature",
+    "undivided": "does not divide by the new sum after top-p, so the last token takes what is missing",
+    "crossing": "drops the token with which the sum reaches p",
+    "cold": "does not use the temperature",
+    "all": "does not use top_k",
+    "whole": "does not use top_p",
+    "early": "measures top-p before the temperature",
+}
+
+
+def _sampled(logits, T, k, p, mistakes=()):
+    """The probabilities `(V,)` of a sampler with any of SAMPLER_MISTAKES."""
+    T = 1.0 if "cold" in mistakes else T
+    order = logits.argsort(descending=True)[: None if "all" in mistakes else k]
+    shares = (logits[order] / T).softmax(dim=-1)
+    if "argmax" in mistakes:
+        shares = F.one_hot(torch.tensor(0), len(order)).to(shares)
+    measured = logits[order].softmax(dim=-1) if "early" in mistakes else shares
+    before = measured.cumsum(dim=-1) - (0 if "crossing" in mistakes else measured)
+    cut = before > p if "crossing" in mistakes else before >= p
+    if "whole" not in mistakes:
+        shares = shares.masked_fill(cut, 0.0)
+    if "undivided" in mistakes:
+        shares[-1] += 1 - shares.sum()
+    shares = shares / shares.sum().clamp_min(1e-9)
+    places = torch.arange(len(order)) if "ranks" in mistakes else order
+    return torch.zeros_like(logits).index_add(0, places, shares)
+
+
+def _follow(ids, shares):
+    try:
+        check_frequencies(ids, shares)
+    except AssertionError:
+        return False
+    return True
+
+
+@exercise
+def repaired_sampler(answer):
+    """`answer(logits, temperature, top_k, top_p)` -> token IDs `(B,)`, drawn as generate draws."""
+    n = 40_000
+    with torch.random.fork_rng():
+        torch.manual_seed(6)
+        for seed, T, k, p in [
+            (1, 1.0, 9, 0.8),
+            (2, 1.7, 4, 0.75),
+            (3, 0.6, 12, 0.95),
+            (4, 1.0, 3, 0.2),
+        ]:
+            logits = _logits(seed=seed)
+            ids = answer(logits.expand(n, -1), T, k, p)
+            require(
+                ids.numel() == n,
+                f"{n:,} token IDs are asked for, one a row; got {tuple(ids.shape)}",
+            )
+            ids = ids.flatten()
+            require(ids.min() >= 0 and ids.max() < 12, f"token {ids.max().item()} does not exist")
+            if _follow(ids, _sampled(logits, T, k, p)):
+                continue
+            case = f"temperature {T}, top_k {k}, top_p {p}"
+            for count in range(1, 4):
+                for mistakes in combinations(SAMPLER_MISTAKES, count):
+                    if _follow(ids, _sampled(logits, T, k, p, mistakes)):
+                        named = " and ".join(SAMPLER_MISTAKES[mistake] for mistake in mistakes)
+                        raise AssertionError(
+                            f"{case}: your draws are those of a sampler that {named}"
+                        )
+            check_frequencies(ids, _sampled(logits, T, k, p))
+        rows = torch.stack([_logits(seed=1), _logits(seed=2)]) * 100
+        apart = answer(rows, 1.0, 5, 0.9).flatten()
+        require(apart.equal(rows.argmax(dim=-1)), "two rows with different logits are mixed up")
+    return f"{n:,} draws each at four settings, every share within five standard errors"
+
+
+def _sampler(shares, generator):
+    return lambda n: torch.multinomial(shares, n, replacement=True, generator=generator)
+
+
+@exercise
+def draws_as_claimed(answer):
+    """`answer(sample, probabilities)` -> whether sample(n), token IDs, follows the probabilities."""
+    generator = torch.Generator().manual_seed(7)
+    for seed in range(30):
+        shares = _sampled(_logits(seed=seed), 1.0, 12 if seed % 2 else 5, 1.0)
+        honest = answer(_sampler(shares, generator), shares.clone())
+        honest = honest.item() if hasattr(honest, "item") and honest.ndim == 0 else honest
+        require(isinstance(honest, bool), f"True or False is asked for, not {honest!r}")
+        require(honest, "an honest sampler was accused: chance alone moves shares so far")
+    logits = _logits(seed=1)
+    claimed = _sampled(logits, 1.0, 5, 0.8)
+    absurd = claimed.clone()
+    absurd[claimed == 0] = 0.003 / (claimed == 0).sum()
+    liars = {
+        "a sampler a little too warm (1.15)": _sampled(logits, 1.15, 5, 0.8, ("early",)),
+        "a sampler that always takes the likeliest": _sampled(logits, 1.0, 5, 0.8, ("argmax",)),
+        "a sampler of ranks": _sampled(logits, 1.0, 5, 0.8, ("ranks",)),
+        "a sampler that forgot to divide": _sampled(logits, 1.0, 5, 0.8, ("undivided",)),
+        "a sampler that rarely draws what should never come": absurd,
+        "a sampler that draws a token outside the vocabulary": torch.cat(
+            [0.99 * claimed, torch.tensor([0.01])]
+        ),
+    }
+    for name, shares in liars.items():
+        require(not answer(_sampler(shares, generator), claimed.clone()), f"{name} got through")
+    return f"{len(liars)} liars found, and none of 30 honest samplers accused"
+
+
+# --- part B: weights
+
+
+def _gpt(seed, **changes):
+    """A small GPTModel in float64 with random weights everywhere."""
+    from shared.gpt_model import GPTModel
+
+    cfg = {"vocab_size": 260, "context_length": 12, "emb_dim": 24, "n_heads": 3, "n_layers": 2}
+    cfg |= {"drop_rate": 0.0, "qkv_bias": True, "tie_weights": True} | changes
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = GPTModel(cfg).double()
+        for parameter in model.parameters():
+            nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def _part_losses(model, parts, T, stride, batch_size=0):
+    """Losses of lists of token IDs, in windows: of an average target, or a mean over batches."""
+    found = []
+    for ids in parts:
+        starts = range(0, len(ids) - T, stride)
+        windows = torch.tensor([ids[start : start + T + 1] for start in starts])
+        with torch.no_grad():
+            logits = model(windows[:, :-1])
+        losses = F.cross_entropy(logits.mT, windows[:, 1:], reduction="none").mean(dim=1)
+        batches = losses.split(batch_size or len(losses))
+        found.append(sum(batch.mean().item() for batch in batches) / len(batches))
+    return found
+
+
+@exercise
+def losses_on_text(answer):
+    """`answer(model, tokenizer, text)` -> losses of the first nine tenths and of the last tenth."""
+    from shared.gpt_model import evaluation_mode
+    from shared.text_data import make_encoding
+
+    tokenizer = make_encoding("bytes", {bytes([b]): b for b in range(256)})
+    generator = torch.Generator().manual_seed(5)
+    letters = torch.randint(97, 123, (760,), generator=generator).tolist()
+    text = bytes(letters).decode() + "é" * 60  # two tokens each: tokens and characters differ
+    split = int(0.9 * len(text))
+    parts = [tokenizer.encode(part) for part in (text[:split], text[split:])]
+    ids = tokenizer.encode(text)
+    by_tokens = [ids[: int(0.9 * len(ids))], ids[int(0.9 * len(ids)) :]]
+    for rate, training in [(0.0, False), (0.4, True)]:
+        model = _gpt(3, drop_rate=rate).train(training)
+        with evaluation_mode(model):
+            want = _part_losses(model, parts, 12, 12)
+            overlap = "the windows overlap, so that a target counts more than once"
+            tokens = "the text is cut at nine tenths of its tokens, not of its characters"
+            uneven = "a mean over batches: the last one is smaller, and counts as much"
+            others = [(want[::-1], "the two parts are exchanged")]
+            others += [(_part_losses(model, parts, 12, 6), overlap)]
+            others += [(_part_losses(model, by_tokens, 12, 12), tokens)]
+            others += [(_part_losses(model, parts, 12, 12, n), uneven) for n in (2, 3, 4, 8, 16)]
+        got = [float(number) for number in answer(model, tokenizer, text)]
+        mode = "training" if training else "evaluation"
+        require(model.training is training, f"the model came in {mode} mode and left in another")
+        require(len(got) == 2, f"two losses are asked for; you return {len(got)}")
+        if all(abs(a - b) < 1e-6 for a, b in zip(got, want)):
+            continue
+        again = [float(number) for number in answer(model, tokenizer, text)]
+        require(got == again, "asked twice, it answers differently: is dropout on, or shuffle?")
+        for other, mistake in others:
+            require(any(abs(a - b) > 1e-6 for a, b in zip(got, other)), mistake)
+        told = " and ".join(f"{number:.4f}" for number in want)
+        raise AssertionError(f"the losses are {told}; you say {got[0]:.4f} and {got[1]:.4f}")
+    return "the loss of an average target, in each part, from a model in any mode"
+
+
+@exercise
+def bytes_needed(answer):
+    """`answer(name, bytes_per_number)` -> bytes of a GPT-2's (weights, cache of a full context)."""
+    from shared.gpt_model import GPTModel
+    from shared.pretraining import gpt2_config
+
+    shares = {}
+    for name in ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"):
+        cfg = gpt2_config(name)
+        with torch.device("meta"):
+            weights = sum(p.numel() for p in GPTModel(cfg).parameters())
+        T, L, C = cfg["context_length"], cfg["n_layers"], cfg["emb_dim"]
+        head, cache = cfg["vocab_size"] * C, 2 * L * T * C
+        for size in (2, 4):
+            got = tuple(answer(name, size))
+            case = f"{name}, {size} bytes a number"
+            require(len(got) == 2, f"two numbers are asked for, (weights, cache); got {len(got)}")
+            faults = {
+                "the head is the embedding; you count it twice": (weights + head) * size,
+                "numbers are counted, bytes are asked for": weights,
+                "queries, keys and values have biases in GPT-2": (weights - 3 * L * C) * size,
+            }
+            for fault, number in faults.items():
+                require(got[0] != number, f"{case}: weights: {fault}")
+            about = f"{case}: the weights need {weights * size:,} bytes, you say {got[0]:,}"
+            require(got[0] == weights * size, about)
+            faults = {
+                "keys are not all: values are kept, too": cache // 2 * size,
+                "every block has a cache of its own": cache // L * size,
+                "numbers are counted, bytes are asked for": cache,
+                "a key is emb_dim wide, all heads together": cache * cfg["n_heads"] * size,
+                "this is one token's; the context is full": cache // T * size,
+            }
+            for fault, number in faults.items():
+                require(got[1] != number, f"{case}: cache: {fault}")
+            about = f"{case}: the cache needs {cache * size:,} bytes, you say {got[1]:,}"
+            require(got[1] == cache * size, about)
+        shares[name] = weights / cache
+    small, large = shares["gpt2"], shares["gpt2-xl"]
+    return f"gpt2's weights are {small:.1f} times its cache, gpt2-xl's only {large:.1f} times"
+
+
+def _in_layout(model):
+    """A model's tensors as OpenAI's files have them, without gpt2_views."""
+    found = {"wte.weight": model.tok_emb.weight, "wpe.weight": model.pos_emb.weight}
+    norms, linear = {"ln_f": model.final_norm}, {}
+    for i, block in enumerate(model.trf_blocks):
+        norms |= {f"h.{i}.ln_1": block.norm1, f"h.{i}.ln_2": block.norm2}
+        qkv = [block.att.W_query, block.att.W_key, block.att.W_value]
+        linear |= {f"h.{i}.attn.c_attn": qkv, f"h.{i}.attn.c_proj": [block.att.out_proj]}
+        linear |= {
+            f"h.{i}.mlp.c_fc": [block.ff.layers[0]],
+            f"h.{i}.mlp.c_proj": [block.ff.layers[2]],
+        }
+    for name, norm in norms.items():
+        found |= {f"{name}.weight": norm.scale, f"{name}.bias": norm.shift}
+    for name, layers in linear.items():
+        found[f"{name}.weight"] = torch.cat([layer.weight for layer in layers]).T
+        found[f"{name}.bias"] = torch.cat([layer.bias for layer in layers])
+    return {name: tensor.detach().clone() for name, tensor in found.items()}
+
+
+def _compare_copied(model, source):
+    """Raise AssertionError that names the first parameter which is not as in `source`, and how it differs."""
+    got, want = dict(model.state_dict()), source.state_dict()
+    if model.out_head.weight is not model.tok_emb.weight:
+        want = dict(want) | {"out_head.weight": want["tok_emb.weight"]}
+    for i, block in enumerate(model.trf_blocks):
+        queries, keys = (f"trf_blocks.{i}.att.W_{part}.weight" for part in ("query", "key"))
+        for turned in (False, True):
+            exchanged = [want[keys], want[queries]]
+            exchanged = [tensor.T for tensor in exchanged] if turned else exchanged
+            swapped = torch.equal(got[queries], exchanged[0]) and torch.equal(
+                got[keys], exchanged[1]
+            )
+            require(not swapped, f"block {i}: queries and keys are swapped")
+    for name, tensor in want.items():
+        if torch.equal(got[name], tensor):
+            continue
+        square = tensor.dim() == 2 and tensor.shape[0] == tensor.shape[1]
+        if square and torch.equal(got[name], tensor.T):
+            raise AssertionError(f"{name} is not transposed: being square, it fits either way")
+        if name == "out_head.weight":
+            raise AssertionError(
+                "the head is not the embedding: out_head.weight was left as it was"
+            )
+        raise AssertionError(f"{name} is not what GPT-2's tensors hold for it")
+
+
+@exercise
+def copy_gpt2(answer):
+    """`answer(gpt, params) -> gpt` copies tensors in GPT-2's layout into a GPTModel, tied or not."""
+    source = _gpt(1)
+    ids = torch.arange(12).unsqueeze(0)
+    for tied in (True, False):
+        model, params = _gpt(2, tie_weights=tied), _in_layout(source)
+        require(answer(model, params) is model, "the model that was given is to be returned")
+        if tied:
+            together = model.out_head.weight is model.tok_emb.weight
+            require(together, "the model was tied and is no longer: head and embedding are two")
+        _compare_copied(model, source)
+        with torch.no_grad():
+            gap = (model(ids) - source(ids)).abs().max().item()
+        require(gap < 1e-9, f"every weight is right, and yet the logits differ by {gap:.2g}")
+        unchanged = _in_layout(source)
+        kept = all(torch.equal(tensor, unchanged[name]) for name, tensor in params.items())
+        require(
+            params.keys() == unchanged.keys() and kept, "the tensors you were given have changed"
+        )
+    for name in ("ln_f.bias", "h.1.mlp.c_fc.bias", "h.0.attn.c_proj.weight"):
+        params = _in_layout(source)
+        params[name] = params[name].flatten()[:1].view([1] * params[name].dim())
+        try:
+            answer(_gpt(2), params)
+        except ValueError:
+            continue
+        except RuntimeError as error:
+            raise AssertionError(
+                f"{name} of one number: a RuntimeError, not a ValueError: {error}"
+            ) from None
+        raise AssertionError(
+            f"{name} of one number was spread over the whole parameter: compare shapes"
+        )
+    return "every tensor in its place and turned as it must be, the head tied, wrong shapes refused"
