@@ -23,6 +23,7 @@ def finite_differences(f, x, eps=1e-4):
     for i in range(x.numel()):
         nudge = torch.zeros(x.shape, dtype=x.dtype)
         nudge.view(-1)[i] = eps
+        # twice eps: that is how far the two points are apart
         gradient.view(-1)[i] = (f(x + nudge) - f(x - nudge)).item() / (2 * eps)
     return gradient
 
@@ -32,12 +33,14 @@ class NeuralNetwork(nn.Module):
     """Two hidden layers with ReLU: `(B, num_inputs) -> (B, num_outputs)` logits."""
 
     def __init__(self, num_inputs, num_outputs):
+        # before anything else: it prepares the module to take in layers
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(num_inputs, 30),  # first hidden layer
+            nn.Linear(num_inputs, 30),
             nn.ReLU(),
-            nn.Linear(30, 20),  # second hidden layer
+            nn.Linear(30, 20),
             nn.ReLU(),
+            # no ReLU after the last layer: a score may well be negative
             nn.Linear(20, num_outputs),
         )
 
@@ -65,6 +68,7 @@ class ToyDataset(Dataset):
 # appendix_a.ipynb: compute-accuracy
 def compute_accuracy(model, dataloader):
     """The share of right predictions, from 0 to 1; the model is left in evaluation mode."""
+    # dropout and the like would make the count a matter of luck
     model.eval()
     correct = total_examples = 0
     with torch.no_grad():
@@ -78,6 +82,7 @@ def compute_accuracy(model, dataloader):
 # appendix_a.ipynb: make-rings
 def make_rings(n, seed):
     """n points of two classes, a disc (0) and a ring around it (1): `(n, 2)` and `(n,)`."""
+    # its own generator, so that drawing data leaves the global one alone
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(n) % 2
     angle = 2 * torch.pi * torch.rand(n, generator=generator)
@@ -101,5 +106,6 @@ def train_network(model, loader, num_epochs, lr, loss_function=F.cross_entropy):
             optimizer.step()
             total += loss.item() * len(labels)  # .item(): a number, without the graph behind it
             count += len(labels)
+        # per example, as the last batch may be smaller
         losses.append(total / count)
     return losses

@@ -55,6 +55,15 @@ def the_books_only(sizes):
     return 752
 
 
+def from_built_layers(sizes):
+    layers = [torch.nn.Linear(n, m) for n, m in zip(sizes, sizes[1:])]
+    return torch.tensor([p.numel() for layer in layers for p in layer.parameters()]).sum()
+
+
+def as_text(sizes):
+    return str(with_a_loop(sizes))
+
+
 # A.2: broadcasting
 
 
@@ -102,6 +111,26 @@ def stretched_to_multiples(first, second):
     if any(max(n, m) % max(1, min(n, m)) for n, m in zip(one, other)):
         raise ValueError
     return tuple(max(n, m) for n, m in zip(one, other))
+
+
+def by_a_generator(first, second):
+    for pair in zip(reversed(by_zip_longest(first, second)), range(9)):
+        yield pair[0]
+
+
+def backwards_and_reversed(first, second):
+    return list(by_a_generator(first, second))[::-1]
+
+
+def without_leading_ones(first, second):
+    shape = by_zip_longest(first, second)
+    while shape and shape[0] == 1:
+        shape = shape[1:]
+    return shape
+
+
+def without_any_ones(first, second):
+    return tuple(n for n in by_zip_longest(first, second) if n != 1)
 
 
 def as_one_number(first, second):
@@ -172,6 +201,57 @@ def too_fast(model, loader, num_epochs, lr):
     return train_network(model, loader, num_epochs, 2 * lr)
 
 
+def with_log_softmax_and_tensors(model, loader, num_epochs, lr):
+    losses = []
+    for _ in range(num_epochs):
+        total = 0
+        for features, labels in loader:
+            loss = F.nll_loss(torch.log_softmax(model(features), dim=1), labels)
+            loss.backward()
+            torch.optim.SGD(model.parameters(), lr=lr).step()
+            for p in model.parameters():
+                p.grad.zero_()
+            total += loss.detach() * len(labels)
+        losses.append(total / len(loader.dataset))
+    return torch.stack(losses)
+
+
+def cleared_once_an_epoch(model, loader, num_epochs, lr):
+    optimizer, losses = torch.optim.SGD(model.parameters(), lr=lr), []
+    for _ in range(num_epochs):
+        optimizer.zero_grad()
+        total = 0
+        for features, labels in loader:
+            loss = F.cross_entropy(model(features), labels)
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(labels)
+        losses.append(total / len(loader.dataset))
+    return losses
+
+
+def with_momentum(model, loader, num_epochs, lr):
+    optimizer, losses = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9), []
+    for _ in range(num_epochs):
+        total = 0
+        for features, labels in loader:
+            loss = F.cross_entropy(model(features), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(labels)
+        losses.append(total / len(loader.dataset))
+    return losses
+
+
+def losses_looked_at_afterwards(model, loader, num_epochs, lr):
+    losses, dataset = [], loader.dataset
+    for _ in range(num_epochs):
+        train_network(model, loader, 1, lr)
+        losses.append(F.cross_entropy(model(dataset.features), dataset.labels).item())
+    return losses
+
+
 def forgotten_return(model, loader, num_epochs, lr):
     train_network(model, loader, num_epochs, lr)
 
@@ -196,6 +276,27 @@ def by_every_output(f, x):
         if not torch.allclose(leaf.grad, finite_differences(lambda at: f(at).flatten()[i], x)):
             return False
     return True
+
+
+def by_one_random_direction(f, x):
+    draw = torch.Generator().manual_seed(3)
+    follows, way = (torch.randn(x.shape, generator=draw).double() for _ in range(2))
+    leaf = x.clone().requires_grad_()
+    (follows * f(leaf)).sum().backward()
+    rise = ((f(x + 1e-5 * way) - f(x - 1e-5 * way)) * follows).sum() / 2e-5
+    return abs((leaf.grad * way).sum() - rise) < 1e-4
+
+
+def at_a_place_of_its_own(f, x):
+    return by_gradcheck(f, torch.linspace(-1, 1, x.numel()).view(x.shape))
+
+
+def by_the_length(f, x):
+    weights = torch.arange(1.0, 1 + x.numel()).view(x.shape)
+    leaf = x.clone().requires_grad_()
+    (f(leaf) * weights).sum().backward()
+    trying = finite_differences(lambda at: (f(at) * weights).sum(), x)
+    return abs(leaf.grad.norm() - trying.norm()) < 1e-5
 
 
 def by_the_sum(f, x):
@@ -259,6 +360,18 @@ def by_hand(gradients, counts):
     return {name: gradient / sum(counts) for name, gradient in result.items()}
 
 
+def by_tensors(gradients, counts):
+    weights = torch.tensor(counts) / sum(counts)
+    return [
+        (name, torch.tensordot(weights, torch.stack([s[name] for s in gradients]), dims=1))
+        for name in gradients[0]
+    ]
+
+
+def largest_share_only(gradients, counts):
+    return gradients[counts.index(max(counts))]
+
+
 def plain_mean(gradients, counts):
     return {name: sum(s[name] for s in gradients) / len(counts) for name in gradients[0]}
 
@@ -300,6 +413,28 @@ def in_three_lines(run, synchronize, clock):
     synchronize()
     start, _, _ = clock(), run(), synchronize()
     return clock() - start
+
+
+def waiting_twice(run, synchronize, clock):
+    synchronize()
+    synchronize()
+    times = [clock()]
+    run()
+    synchronize()
+    synchronize()
+    times.append(clock())
+    return round(times[1] - times[0], 6)
+
+
+def made_up(run, synchronize, clock):
+    run()
+    return 6.0
+
+
+def by_another_clock(run, synchronize, clock):
+    import time
+
+    return in_three_lines(run, synchronize, time.perf_counter)
 
 
 def not_waiting(run, synchronize, clock):
@@ -345,12 +480,16 @@ def backwards(run, synchronize, clock):
 
 
 RIGHT = {
-    "parameters_of": [with_a_loop],
-    "broadcast_shape": [by_zip_longest],
-    "repaired_training": [train_network, gradients_set_to_none],
-    "gradient_is_right": [by_gradcheck, by_every_output],
-    "combined_gradients": [by_hand],
-    "seconds_taken": [in_three_lines],
+    "parameters_of": [with_a_loop, from_built_layers],
+    "broadcast_shape": [by_zip_longest, backwards_and_reversed],
+    "repaired_training": [
+        train_network,
+        gradients_set_to_none,
+        with_log_softmax_and_tensors,
+    ],
+    "gradient_is_right": [by_gradcheck, by_every_output, by_one_random_direction],
+    "combined_gradients": [by_hand, by_tensors],
+    "seconds_taken": [in_three_lines, waiting_twice],
 }
 WRONG = {
     "parameters_of": {
@@ -359,6 +498,7 @@ WRONG = {
         one_bias_a_layer: "a bias for each of its outputs",
         without_the_output: "the output layer is missing",
         the_books_only: "you say 752",
+        as_text: "you say 752",
     },
     "broadcast_shape": {
         aligned_at_the_left: "",
@@ -368,12 +508,18 @@ WRONG = {
         same_rank_only: "you raised ValueError",
         stretched_to_multiples: "they do not fit",
         as_one_number: "TypeError",
+        by_a_generator: "you say",
+        without_leading_ones: r"\(1, 3\) and \(3,\)",
+        without_any_ones: "you say",
     },
     "repaired_training": {
         cleared_before_the_step: "the weights are what they were",
         holding_graphs: "use .item",
         one_epoch_only: "3 epochs, and you return 1 losses",
         too_fast: "the weights become not those",
+        cleared_once_an_epoch: "the weights become not those",
+        with_momentum: "the weights become not those",
+        losses_looked_at_afterwards: "the losses that you return are not",
         forgotten_return: "a `return` missing",
         losses_made_up: "the losses that you return are not",
     },
@@ -386,12 +532,15 @@ WRONG = {
         suspicious: "was accused",
         exactly_equal: "was accused",
         moving_x: "changed the x",
+        at_a_place_of_its_own: "wrong at x",
+        by_the_length: "the wrong sign",
     },
     "combined_gradients": {
         plain_mean: "the plain mean",
         plain_sum: "the sum of the shares",
         weighted_sum: "is not the gradient of all 36",
         divided_by_processes: "is not the gradient of all 36",
+        largest_share_only: "is not the gradient of all 36",
         first_share: "is not the gradient of all 36",
         in_place: "have changed",
         one_vector: "the names are",
@@ -403,6 +552,8 @@ WRONG = {
         waiting_after_the_clock: "only the order",
         warming_up: "called 2 times",
         never_running: "never called",
+        made_up: "you measured 6",
+        by_another_clock: "look at the clock that you were given",
         backwards: "you measured -6",
     },
 }
