@@ -432,12 +432,13 @@ def run_together(rng: random.Random, w: Words) -> str:
 
 @functools.cache
 def tokens() -> list[str]:
-    """The course tokenizer's tokens that are words or parts of words, most with a space before them."""
+    """The course tokenizer's ordinary tokens, most with a space before them."""
+    from copying import ordinary_tokens  # which imports this module
+
     from shared import editions
 
     tokenizer = editions.tokenizer()
-    found = [tokenizer.decode_single_token_bytes(i) for i in range(tokenizer.n_vocab)]
-    return [token.decode() for token in found if re.fullmatch(rb" ?[A-Za-z]{2,}", token)]
+    return [tokenizer.decode([i]) for i in ordinary_tokens(tokenizer)]
 
 
 def scrambled(rng: random.Random, w: Words) -> str:

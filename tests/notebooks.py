@@ -1,5 +1,8 @@
-"""Small notebooks for the tests of the tools."""
+"""Small notebooks for the tests of the tools, and what the notebooks of a chapter's exercises define."""
 
+import contextlib
+import functools
+import io
 from pathlib import Path
 from textwrap import dedent
 
@@ -8,6 +11,18 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 UNNAMED = "unnamed"
+ROOT = Path(__file__).parent.parent
+
+
+@functools.cache
+def answers(chapter: str, name: str) -> dict:
+    """What the cells of a chapter's notebook define, run without its text, output and checks."""
+    found = {}
+    for cell in nbformat.read(ROOT / chapter / name, as_version=4).cells:
+        if cell.cell_type == "code" and not cell.source.startswith("check."):
+            with contextlib.redirect_stdout(io.StringIO()):
+                exec(cell.source, found)
+    return found
 
 
 def code(source: str, id=UNNAMED, outputs=(), count=None, tags=()) -> NotebookNode:

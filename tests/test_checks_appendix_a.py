@@ -2,9 +2,8 @@
 
 import functools
 import re
-from pathlib import Path
 
-import nbformat
+import notebooks
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,17 +11,7 @@ import torch.nn.functional as F
 from shared.checks import appendix_a as check
 from shared.pytorch import finite_differences, train_network
 
-CHAPTER = Path(__file__).parent.parent / "appendix_a_pytorch"
-
-
-@functools.cache
-def answers(name):
-    """What the cells of a notebook define, run without its checks."""
-    found = {}
-    for cell in nbformat.read(CHAPTER / name, as_version=4).cells:
-        if cell.cell_type == "code" and not cell.source.startswith("check."):
-            exec(cell.source, found)
-    return found
+answers = functools.partial(notebooks.answers, "appendix_a_pytorch")
 
 
 # A.1: parameters

@@ -1,9 +1,9 @@
 """Every check of chapter 2's exercises: accepts the solution, refuses the stub and the usual wrong answers."""
 
+import functools
 from itertools import pairwise
-from pathlib import Path
 
-import nbformat
+import notebooks
 import pytest
 import torch
 
@@ -17,16 +17,7 @@ from shared.text_data import (
     train_bpe,
 )
 
-CHAPTER = Path(__file__).parent.parent / "ch02_text_data"
-
-
-def answers(name):
-    """What the cells of a notebook define, run without its text and checks."""
-    found = {}
-    for cell in nbformat.read(CHAPTER / name, as_version=4).cells:
-        if cell.cell_type == "code" and not cell.source.startswith("check."):
-            exec(cell.source, found)
-    return found
+answers = functools.partial(notebooks.answers, "ch02_text_data")
 
 
 def take_apart_as_text(word, tokenizer):

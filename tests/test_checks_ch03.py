@@ -1,8 +1,8 @@
 """Every check of chapter 3's exercises: accepts the solution, refuses the stub and the usual wrong answers."""
 
-from pathlib import Path
+import functools
 
-import nbformat
+import notebooks
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,17 +10,8 @@ import torch.nn.functional as F
 from shared.attention import MultiHeadAttention, MultiHeadAttentionWrapper, SelfAttention_v1
 from shared.checks import ch03 as check
 
-CHAPTER = Path(__file__).parent.parent / "ch03_attention"
+answers = functools.partial(notebooks.answers, "ch03_attention")
 NAMES = ["W_query", "W_key", "W_value"]
-
-
-def answers(name):
-    """What the cells of a notebook define, run without its text and checks."""
-    found = {}
-    for cell in nbformat.read(CHAPTER / name, as_version=4).cells:
-        if cell.cell_type == "code" and not cell.source.startswith("check."):
-            exec(cell.source, found)
-    return found
 
 
 # --- 3.1

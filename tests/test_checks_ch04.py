@@ -1,26 +1,15 @@
 """Every check of chapter 4's exercises: accepts the solution, refuses the stub and the usual wrong answers."""
 
 import functools
-from pathlib import Path
 
-import nbformat
+import notebooks
 import pytest
 import torch
 
 from shared.checks import ch04 as check
 from shared.gpt_model import GPT_CONFIG_124M, GPTModel, evaluation_mode, generate_text_cached
 
-CHAPTER = Path(__file__).parent.parent / "ch04_gpt_model"
-
-
-@functools.cache
-def answers(name):
-    """What the cells of a notebook define, run without its text and checks."""
-    found = {}
-    for cell in nbformat.read(CHAPTER / name, as_version=4).cells:
-        if cell.cell_type == "code" and not cell.source.startswith("check."):
-            exec(cell.source, found)
-    return found
+answers = functools.partial(notebooks.answers, "ch04_gpt_model")
 
 
 # 4.1: parameters of one block

@@ -1,11 +1,8 @@
 """Every check of chapter 5's exercises: accepts the solution, refuses the stub and the usual wrong answers."""
 
-import contextlib
 import functools
-import io
-from pathlib import Path
 
-import nbformat
+import notebooks
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,18 +16,7 @@ from shared.pretraining import (
     train_model_simple,
 )
 
-CHAPTER = Path(__file__).parent.parent / "ch05_pretraining"
-
-
-@functools.cache
-def answers(name):
-    """What the cells of a notebook define, run without its text and checks."""
-    found = {}
-    for cell in nbformat.read(CHAPTER / name, as_version=4).cells:
-        if cell.cell_type == "code" and not cell.source.startswith("check."):
-            with contextlib.redirect_stdout(io.StringIO()):
-                exec(cell.source, found)
-    return found
+answers = functools.partial(notebooks.answers, "ch05_pretraining")
 
 
 # 5.1: expected draws

@@ -1,9 +1,8 @@
 """The checks of chapter 5's exercises on weights: accept solutions, refuse stubs and the usual wrong answers."""
 
 import functools
-from pathlib import Path
 
-import nbformat
+import notebooks
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,18 +13,8 @@ from shared.gpt_model import GPTModel, evaluation_mode
 from shared.pretraining import calc_loss_batch, calc_loss_loader, gpt2_config, load_weights_into_gpt
 from shared.text_data import create_dataloader_v1
 
-CHAPTER = Path(__file__).parent.parent / "ch05_pretraining"
+answers = functools.partial(notebooks.answers, "ch05_pretraining")
 NAMES = ["losses_on_text", "bytes_needed", "copy_gpt2"]
-
-
-@functools.cache
-def answers(name):
-    """The functions that a notebook's cells define, run without its text and checks."""
-    found = {}
-    for cell in nbformat.read(CHAPTER / name, as_version=4).cells:
-        if cell.cell_type == "code" and not cell.source.startswith("check."):
-            exec(cell.source, found)
-    return found
 
 
 # 5.5: losses of a text
