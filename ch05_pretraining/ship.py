@@ -7,11 +7,9 @@ measured one by one.
 """
 
 import argparse
-import hashlib
+import json
 import math
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 import copying
@@ -22,10 +20,9 @@ import torch
 
 from shared import editions
 from shared.corpus import END_OF_TEXT, read_documents, sample
-from shared.gpt_model import generate_text_cached
+from shared.gpt_model import GPTModel, generate_text_cached
 from shared.text_data import make_encoding
 
-FILES = "config.json", editions.WEIGHTS, "log.csv"
 PROMPTS = [
     "Once upon a time there was a little",
     '"Where are you going?" said the fox.',
@@ -46,20 +43,12 @@ def joined_log(runs: list[Path]) -> pd.DataFrame:
 
 
 def ship(runs: list[Path], folder: Path) -> None:
-    """Write the last run's model, and the log of all, with checksums; the folder changes only once all are there."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        for name in ("config.json", editions.WEIGHTS):
-            shutil.copyfile(runs[-1] / name, Path(scratch, name))
-        joined_log(runs).to_csv(Path(scratch, "log.csv"), index=False, lineterminator="\n")
-        lines = [
-            f"{hashlib.sha256(Path(scratch, n).read_bytes()).hexdigest()}  {n}\n" for n in FILES
-        ]
-        Path(scratch, "SHA256SUMS").write_text("".join(lines), encoding="utf-8", newline="\n")
-        editions.load_model(Path(scratch))  # whole, and of the right shapes
-        folder.mkdir(exist_ok=True)
-        for path in Path(scratch).iterdir():
-            path.replace(folder / path.name)
+    """Write the last run's model and the log of all, with checksums; ValueError, and no change, if it is not whole."""
+    cfg = json.loads((runs[-1] / "config.json").read_text(encoding="utf-8"))
+    weights = editions.read_weights(runs[-1] / editions.WEIGHTS)
+    model = editions.filled(GPTModel(cfg), weights, runs[-1])
+    log = joined_log(runs).to_csv(index=False, lineterminator="\n")
+    editions.save_model(folder, model, cfg, log)
 
 
 def report(folder: Path, corpus: Path, held_out: int = 8) -> None:

@@ -13,6 +13,7 @@ import json
 import os
 import queue
 import random
+import tempfile
 from pathlib import Path
 from threading import Thread
 
@@ -162,7 +163,34 @@ def load_model(folder: Path):
     from shared.gpt_model import GPTModel
 
     cfg, weights = _stored(folder)
-    return _filled(GPTModel(cfg), weights, folder), cfg
+    return filled(GPTModel(cfg), weights, folder), cfg
+
+
+def save_model(folder: Path, model, cfg: dict, log: str) -> None:
+    """Write a model, in half precision, as `load_model` reads it, and the log of its training as log.csv.
+
+    The folder changes only once all files are written.
+    """
+    import safetensors.torch
+
+    weights = {
+        name: tensor.half().contiguous().cpu() for name, tensor in model.state_dict().items()
+    }
+    if cfg.get("tie_weights") and "out_head.weight" in weights:
+        del weights["out_head.weight"]  # it is tok_emb.weight
+    content = {
+        "config.json": json.dumps(cfg, indent=2).encode() + b"\n",
+        WEIGHTS: safetensors.torch.save(weights),
+        "log.csv": log.encode(),
+    }
+    sums = [f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in content.items()]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        for name, data in (content | {"SHA256SUMS": "".join(sums).encode()}).items():
+            Path(scratch, name).write_bytes(data)
+        folder.mkdir(exist_ok=True)
+        for path in Path(scratch).iterdir():
+            path.replace(folder / path.name)
 
 
 def _stored(folder: Path):
@@ -185,7 +213,7 @@ def _stored(folder: Path):
         raise ValueError(f"{folder / WEIGHTS} cannot be read: {error}. {RESTORE}") from None
 
 
-def _filled(model, weights, folder: Path):
+def filled(model, weights, folder: Path):
     """The model with these weights (half precision becomes full), in evaluation mode."""
     try:
         model.load_state_dict(weights)
