@@ -1,0 +1,1 @@
+"""Chapter 1 builds on no earlier chapter's code."""
