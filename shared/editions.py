@@ -9,6 +9,7 @@ COURSE_MODEL  course-gpt (default): our tokenizer and model; gpt2, gpt2-medium, 
 import ast
 import functools
 import hashlib
+import io
 import json
 import os
 import queue
@@ -35,6 +36,7 @@ SWITCHES = {
 }
 END_OF_TEXT = "<|endoftext|>"
 WEIGHTS = "model.safetensors"
+CUT_OFF = "is damaged or cut off: get it again"
 RESTORE = "Restore the folder (git checkout)."
 GPT2_TOKENS = 50_257
 ANSWER = 10  # seconds that the Hub has to answer at all
@@ -250,32 +252,50 @@ def filled(model, weights, folder: Path):
     return model.eval()
 
 
-def read_weights(path: Path):
-    """The tensors of a .safetensors file, or of one that torch.save wrote, by name: `dict[str, Tensor]`.
+def read_saved(path: Path):
+    """What torch.save wrote. Nothing in it is run, and its checksums are compared, which torch.load does not do.
 
-    No code in it is run. ValueError where it cannot be read, is damaged, or holds anything but tensors by name.
+    ValueError where it cannot be read, is damaged, or holds more than tensors and plain values.
     """
     import pickle
+    import zipfile
 
-    import safetensors.torch
     import torch
 
     try:
-        with open(path, "rb"):
-            pass
+        content = io.BytesIO(Path(path).read_bytes())
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     try:
-        if Path(path).suffix == ".safetensors":
-            found = safetensors.torch.load_file(path)
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
+        if zipfile.is_zipfile(content) and (part := zipfile.ZipFile(content).testzip()):
+            raise zipfile.BadZipFile(part)
+        content.seek(0)
+        return torch.load(content, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:  # torch's own message explains how to run the code
         raise ValueError(
             f"{path} is not opened: it holds more than tensors, and would run code"
         ) from None
     except Exception:  # nonsense makes torch's reader fail in many ways
-        raise ValueError(f"{path} is damaged or cut off: get it again") from None
+        raise ValueError(f"{path} {CUT_OFF}") from None
+
+
+def read_weights(path: Path):
+    """The tensors of a .safetensors file, or of one that torch.save wrote, by name: `dict[str, Tensor]`.
+
+    No code in it is run. ValueError where it cannot be read, is damaged, or holds anything but tensors by name.
+    """
+    import safetensors.torch
+    import torch
+
+    if Path(path).suffix != ".safetensors":
+        found = read_saved(path)
+    else:
+        try:
+            found = safetensors.torch.load_file(path)
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
+        except safetensors.SafetensorError:
+            raise ValueError(f"{path} {CUT_OFF}") from None
     if not isinstance(found, dict) or not all(isinstance(t, torch.Tensor) for t in found.values()):
         raise ValueError(f"{path} holds something else than tensors by name")
     return found

@@ -6,14 +6,15 @@ Edit the notebook, not this file; the comments below name the notebook's cells.
 import io
 import itertools
 import math
-import pickle
 import re
+import warnings
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
+from shared import editions
 from shared.gpt_model import (
     GPT_CONFIG_124M,
     KVCache,
@@ -64,8 +65,8 @@ def calc_loss_loader(data_loader, model, device, num_batches=None):
 def evaluate_model(model, train_loader, val_loader, device, eval_iter):
     """Losses without dropout, `(training, validation)`, each over the first eval_iter batches."""
     with evaluation_mode(model), torch.no_grad():
-        train_loss = calc_loss_loader(train_loader, model, device, num_batches=eval_iter)
-        return train_loss, calc_loss_loader(val_loader, model, device, num_batches=eval_iter)
+        loaders = train_loader, val_loader
+        return tuple(calc_loss_loader(one, model, device, num_batches=eval_iter) for one in loaders)
 
 
 # ch05.ipynb: bits-per-byte
@@ -149,17 +150,20 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
     """Continue texts: the likeliest tokens (temperature 0), or drawn ones; `(B, T) -> (B, T + n)`.
 
     A text ends before its eos_id, which fills it up while others go on. Of a prompt beyond the context
-    the last tokens are read. ValueError: an empty prompt, or settings that make no sense.
-    """
+    the end is read, with a warning. ValueError: an empty prompt, settings that make no sense."""
     check_ids(idx, 1 - idx.shape[-1:].numel(), context_size)
-    cache = [KVCache(context_size) for _ in model.trf_blocks]
-    ended = torch.zeros_like(idx[:, :1], dtype=torch.bool)
+    if context_size > (limit := model.pos_emb.num_embeddings):
+        raise ValueError(f"context_size is {context_size}; this model has {limit} positions")
+    if (T := idx.shape[1]) > context_size:
+        warnings.warn(f"{T} tokens: only the last {context_size} are read", stacklevel=2)
+    cache, ended = [KVCache(context_size) for _ in model.trf_blocks], idx[:, :1] < 0  # none yet
     with evaluation_mode(model), stored_by_columns(model, max_new_tokens), torch.inference_mode():
         for _ in range(max_new_tokens):
             logits = next_token_logits(model, idx, context_size, cache)  # (B, V)
             shares = next_token_probabilities(logits, temperature, top_k, top_p)
-            greedy = shares.argmax(dim=-1, keepdim=True)
-            idx_next = torch.multinomial(shares, num_samples=1) if temperature else greedy
+            idx_next = (
+                torch.multinomial(shares, 1) if temperature else shares.argmax(-1, keepdim=True)
+            )
             if eos_id is not None:
                 idx_next = idx_next.masked_fill(ended, eos_id)
                 if (ended := idx_next == eos_id).all():
@@ -194,17 +198,13 @@ def check_shapes(given, wanted, source):
 # ch05.ipynb: load-checkpoint
 def load_checkpoint(path, model, optimizer=None):
     """Load a checkpoint, or weights alone, and return its `progress`; ValueError for an unfit file."""
-    content = io.BytesIO(Path(path).read_bytes())
-    try:
-        state = torch.load(content, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise ValueError(f"{path}: not only tensors; opening it might run a program") from None
-    except Exception:  # nonsense makes the reader fail in many ways
-        raise ValueError(f"{path}: damaged or incomplete; save or copy it again") from None
+    state = editions.read_saved(path)
     weights = state.get("model_state_dict", state) if isinstance(state, dict) else {}
     weights = {name: tensor for name, tensor in weights.items() if not str(name).endswith(".mask")}
     if not weights or not all(isinstance(tensor, torch.Tensor) for tensor in weights.values()):
         raise ValueError(f"{path}: not tensors by name; save or copy it again")
+    if "tok_emb.weight" in weights and model.out_head.weight is model.tok_emb.weight:
+        weights.setdefault("out_head.weight", weights["tok_emb.weight"])  # a tied matrix, kept once
     check_shapes(weights, model.state_dict(), path)
     if optimizer is not None and "optimizer_state_dict" not in state:
         raise ValueError(f"{path}: weights alone; load it without an optimizer")
@@ -255,6 +255,8 @@ def load_weights_into_gpt(gpt, params):
     if gpt.trf_blocks[0].att.W_query.bias is None:
         raise ValueError("GPT-2's queries, keys and values have biases: build with qkv_bias=True")
     given = {name.removeprefix("transformer."): tensor for name, tensor in params.items()}
+    if len(given) < len(params):
+        raise ValueError("GPT-2's weights: a name stands there twice, with and without a prefix")
     given = {n: t for n, t in given.items() if not re.fullmatch(r"h\.\d+\.attn\.(masked_)?bias", n)}
     if "wte.weight" in given:  # the head is tied, and often not stored
         given.setdefault("lm_head.weight", given["wte.weight"])
@@ -280,11 +282,10 @@ def learning_rate(tokens, total, warmup, peak, last=0.0):
 
 def parameter_groups(model, weight_decay):
     """Groups for AdamW: matrices decay, vectors (biases, LayerNorm) do not. A tied matrix counts once."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
-    ]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    matrices, vectors = [p for p in trained if p.dim() >= 2], [p for p in trained if p.dim() < 2]
+    groups = (matrices, weight_decay), (vectors, 0.0)
+    return [{"params": group, "weight_decay": decay} for group, decay in groups]
 
 
 # ch05.ipynb: initialise

@@ -3,6 +3,7 @@
 import io
 import math
 import pickle
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -282,9 +283,17 @@ def test_texts_end_each_for_itself():
 
 def test_an_overlong_prompt_is_read_from_its_end():
     model, idx = new_model(), torch.randint(257, (1, 40))
-    out = generate(model, idx, 5, 16)
+    with pytest.warns(UserWarning, match="40 tokens: only the last 16 are read"):
+        out = generate(model, idx, 5, 16)
     assert out[:, :40].equal(idx)
     assert out[:, 40:].equal(generate_text_simple(model, idx[:, -16:], 5, 16)[:, 16:])
+
+
+def test_a_context_beyond_the_models_is_refused_at_once():
+    model = new_model()
+    limit = model.pos_emb.num_embeddings
+    with pytest.raises(ValueError, match=f"context_size is {limit + 1}; this model has {limit}"):
+        generate(model, torch.ones(1, 3, dtype=torch.long), 1, limit + 1)
 
 
 @pytest.mark.parametrize(
@@ -373,17 +382,26 @@ def written(content):
     return buffer.getvalue()
 
 
+def with_a_bit_turned(content):
+    """As a disk or a network may do it, in the middle of the weights: torch.load does not notice."""
+    content = bytearray(content)
+    content[len(content) // 2] ^= 0x10
+    assert torch.load(io.BytesIO(content), weights_only=True).keys() == STATE.keys()
+    return bytes(content)
+
+
 STATE = {name: tensor for name, tensor in new_model().state_dict().items()}
 BAD_FILES = {
-    "cut short": (lambda: written(STATE)[:-2000], "damaged or incomplete"),
-    "half": (lambda: written(STATE)[: len(written(STATE)) // 2], "damaged or incomplete"),
-    "empty": (lambda: b"", "damaged or incomplete"),
-    "text": (lambda: b"hello world", "damaged or incomplete"),
+    "cut short": (lambda: written(STATE)[:-2000], "damaged or cut off"),
+    "half": (lambda: written(STATE)[: len(written(STATE)) // 2], "damaged or cut off"),
+    "a bit turned": (lambda: with_a_bit_turned(written(STATE)), "damaged or cut off"),
+    "empty": (lambda: b"", "damaged or cut off"),
+    "text": (lambda: b"hello world", "damaged or cut off"),
     "tensor": (lambda: written(torch.ones(3)), "not tensors by name"),
     "list": (lambda: written([torch.ones(3)]), "not tensors by name"),
     "numbers": (lambda: written({1: 2}), "not tensors by name"),
-    "program": (lambda: written({"tok_emb.weight": Program()}), "might run a program"),
-    "plain pickle": (lambda: pickle.dumps(Program(), protocol=2), "might run a program"),
+    "program": (lambda: written({"tok_emb.weight": Program()}), "would run code"),
+    "plain pickle": (lambda: pickle.dumps(Program(), protocol=2), "would run code"),
     "other width": (
         lambda: written(new_model(emb_dim=12).state_dict()),
         "is (257, 12); this model's",
@@ -402,6 +420,24 @@ def test_a_bad_file_has_one_clear_message_and_changes_nothing(kind, tmp_path):
         load_checkpoint(path, model, adamw(model))
     assert says in str(error.value) and str(path) in str(error.value)
     assert equal_weights(model, new_model(seed=3))
+
+
+@pytest.mark.parametrize("kept", ["tok_emb.weight", "both"])
+def test_a_tied_matrix_may_be_stored_once(kept, tmp_path):
+    path, model = tmp_path / "model.pth", new_model(tie_weights=True)
+    state = model.state_dict()
+    if kept != "both":
+        del state["out_head.weight"]
+    torch.save(state, path)
+    other = new_model(seed=3, tie_weights=True)
+    load_checkpoint(path, other)
+    assert equal_weights(other, model) and other.out_head.weight is other.tok_emb.weight
+    with (
+        pytest.raises(ValueError, match="out_head.weight is missing")
+        if kept != "both"
+        else nullcontext()
+    ):
+        load_checkpoint(path, new_model(seed=3))
 
 
 def test_weights_alone_cannot_resume(tmp_path):

@@ -139,6 +139,15 @@ def test_a_head_that_is_stored_too():
     assert same(target, source.state_dict())
 
 
+def test_a_name_that_stands_there_twice_is_refused():
+    model = random_model()
+    params = layout(model)
+    name = next(name for name in params if name.endswith("h.0.ln_1.bias"))
+    other = name.removeprefix("transformer.") if name.startswith("tr") else f"transformer.{name}"
+    with pytest.raises(ValueError, match="a name stands there twice"):
+        load_weights_into_gpt(model, params | {other: params[name] + 1})
+
+
 def test_an_untied_model_gets_the_head_that_is_stored_or_the_embedding():
     source = random_model(tie_weights=False)
     for stored in (True, False):
