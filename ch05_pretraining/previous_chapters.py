@@ -11,9 +11,11 @@ from shared.gpt_model import (
     next_token_logits,
     stored_by_columns,
 )
+from shared.intro import BigramModel
 from shared.text_data import create_dataloader_v1, make_encoding
 
 __all__ = [
+    "BigramModel",
     "GPTModel",
     "GPT_CONFIG_124M",
     "KVCache",

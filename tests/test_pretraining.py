@@ -383,9 +383,9 @@ def written(content):
 
 
 def with_a_bit_turned(content):
-    """As a disk or a network may do it, in the middle of the weights: torch.load does not notice."""
+    """As a disk or a network may do it, in the middle of a weight: torch.load does not notice."""
     content = bytearray(content)
-    content[len(content) // 2] ^= 0x10
+    content[content.index(STATE["tok_emb.weight"].numpy().tobytes()) + 402] ^= 0x10
     assert torch.load(io.BytesIO(content), weights_only=True).keys() == STATE.keys()
     return bytes(content)
 
