@@ -164,7 +164,7 @@ def picture(**metadata):
 
 def test_a_small_course(tmp_path, placeholders):
     (tmp_path / "glossary.md").write_text(
-        "# Words\n\n[Text](ch02_text_data/ch02.ipynb#2.1-Cut-it)\n"
+        "# Words\n\n[Text](ch02_text_data/ch02.ipynb#2.1-Cut-it) [below](#so-and-so)\n\n## So: and so\n"
     )
     diagram = "```mermaid\nflowchart LR\n  A --> B\n```"
     cells = [

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 import nbformat
 
 from tools import ROOT, Refused, chapters, read, style_report
-from tools.site_check import faults
+from tools.site_check import anchor, faults, github_anchor, headings
 from tools.site_scripts import fetch_scripts
 
 LINK_TARGET = re.compile(r"(?<!!)\[([^\]]*)\]\(<?([^)\s>]+)>?\)")
@@ -49,21 +49,29 @@ def is_words(text: str) -> bool:
 
 
 def copy_linked(text: str, source: Path, target: Path) -> str:
-    """The text, with the files that it links to copied along; a link to a folder becomes its text."""
+    """The text, its links fit for pages: files are copied along, and a folder's link becomes text.
 
-    def stage(link: re.Match) -> str:
-        path = unquote(link[2].partition("#")[0])
-        if not path or re.match(r"\w+:|//", path) or Path(path).suffix in (".ipynb", ".md"):
+    A place in a Markdown file has one name on GitHub and another on the pages, where all have the
+    names that JupyterLab gives to the places of notebooks.
+    """
+
+    def fit(link: re.Match) -> str:
+        address, _, place = link[2].partition("#")
+        if re.match(r"\w+:|//", address):
             return link[0]
-        if (source.parent / path).is_dir():
+        linked = source.parent / unquote(address) if address else source
+        if linked.is_dir():
             return link[1]
-        if (source.parent / path).is_file():
-            beside = target.parent / path
+        if linked.suffix == ".md" and place and linked.exists():
+            names = {github_anchor(title): anchor(title) for title in headings(linked)}
+            return f"[{link[1]}]({address}#{names.get(place, place)})"
+        if linked.is_file() and linked.suffix not in (".ipynb", ".md"):
+            beside = target.parent / unquote(address)
             beside.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source.parent / path, beside)
+            shutil.copyfile(linked, beside)
         return link[0]
 
-    return LINK_TARGET.sub(stage, text)
+    return LINK_TARGET.sub(fit, text)
 
 
 def stage(root: Path, source: Path) -> None:

@@ -149,12 +149,16 @@ def texts(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def headings(path: Path) -> list[str]:
+    """The headings of a notebook or a Markdown file, without their marks."""
+    fence, *_ = prose.NOT_PROSE
+    return [re.sub(r"[`*]", "", one) for one in HEADING.findall(fence.sub("", texts(path)))]
+
+
 def anchors(path: Path) -> set[str]:
     """The places of a notebook or a Markdown file that a link can name."""
-    fence, *_ = prose.NOT_PROSE
-    titles = [re.sub(r"[`*]", "", one) for one in HEADING.findall(fence.sub("", texts(path)))]
     form = anchor if path.suffix == ".ipynb" else github_anchor
-    return {form(title) for title in titles}
+    return {form(title) for title in headings(path)}
 
 
 def link_faults(path: Path) -> Iterator[str]:
