@@ -25,8 +25,6 @@ html_static_path = ["static", os.environ["PAGES_SCRIPTS"]]
 html_css_files = ["style.css"]
 html_copy_source = False
 html_show_sourcelink = False
-# A summary would be fetched from the page found, which a browser refuses without a server.
-html_show_search_summary = False
 html_use_index = False
 mathjax_path = "tex-svg.js"
 mathjax3_config = {"options": {"enableMenu": False}}  # it loads parts that are not here
@@ -55,8 +53,14 @@ def render_image_with_alt(self, data):
     return [image]
 
 
-def add_mermaid(app, pagename, templatename, context, doctree):
-    """Three megabytes of script for the pages that have a diagram, and no others."""
+# Lines of the pages found are fetched from them, which a browser refuses without a server.
+SEARCH = 'if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;'
+
+
+def add_scripts(app, pagename, templatename, context, doctree):
+    """Three megabytes for the pages that have a diagram, and no others; a line for the search."""
+    if pagename == "search":
+        app.add_js_file(None, body=SEARCH)
     if 'class="mermaid"' in context.get("body", ""):
         app.add_js_file("mermaid.min.js")
         app.add_js_file("diagrams.js")
@@ -65,4 +69,4 @@ def add_mermaid(app, pagename, templatename, context, doctree):
 def setup(app):
     NbElementRenderer.render_image = render_image_with_alt
     app.add_directive("mermaid", Mermaid)
-    app.connect("html-page-context", add_mermaid)
+    app.connect("html-page-context", add_scripts)
