@@ -22,6 +22,10 @@ from tools import ROOT, Refused, chapters, read, style_report
 from tools.site_check import anchor, faults, github_anchor, headings
 from tools.site_scripts import fetch_scripts
 
+RUN_IT = (
+    "These pages show every notebook as it was run, from top to bottom. To change the code and run it, "
+    "see [Setting up](README.md)."
+)
 LINK_TARGET = re.compile(r"(?<!!)\[([^\]]*)\]\(<?([^)\s>]+)>?\)")
 
 
@@ -118,7 +122,7 @@ def stage(root: Path, source: Path) -> None:
             more.append(put(path, path.read_text(encoding="utf-8")).removesuffix(".md"))
     tree = "```{{toctree}}\n:hidden:\n:caption: {}\n\n{}\n```\n"
     index = [
-        f"# {title}\n{intro}## Contents\n",
+        f"# {title}\n{intro}{RUN_IT}\n\n## Contents\n",
         *contents,
         "### Around the chapters\n",
         *(f"- {{doc}}`{name}`" for name in more),
