@@ -219,6 +219,23 @@ def test_a_readme_of_another_form_is_refused(tmp_path, placeholders, start):
         site.build(tmp_path, tmp_path / "out", placeholders)
 
 
+def test_the_command_says_what_is_wrong_and_fails(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(site, "fetch_scripts", lambda: tmp_path)
+    monkeypatch.setattr(site, "build", lambda root, out, scripts: small_pages(out, ""))
+    assert site.main([str(tmp_path)]) == 0
+    assert "index.html in any browser" in capsys.readouterr().out
+    (tmp_path / "lost.html").write_text("")
+    assert site.main([str(tmp_path)]) == 1
+    assert capsys.readouterr().err == "lost.html: not reached from the contents page\n"
+
+    def without_npm():
+        raise Refused("npm is missing")
+
+    monkeypatch.setattr(site, "fetch_scripts", without_npm)
+    assert site.main([str(tmp_path)]) == 1
+    assert capsys.readouterr().err == "npm is missing\n"
+
+
 FAULTS = {
     '<img src="a.png">': "the picture 'a.png' has no alt text",
     '<img src="a.png" alt=" ">': "the picture 'a.png' has no alt text",
