@@ -164,14 +164,15 @@ def picture(**metadata):
 
 def test_a_small_course(tmp_path, placeholders):
     (tmp_path / "glossary.md").write_text(
-        "# Words\n\n[Text](ch02_text_data/ch02.ipynb#2.1-Cut-it) [below](#so-and-so)\n\n## So: and so\n"
+        "# Words\n\n[a](ch02_text_data/ch02.ipynb#2.1-Cut-it%2C-%28%E2%88%92%29%3F) [b](#so--and-so)\n\n## So – and so\n"
     )
     diagram = "```mermaid\nflowchart LR\n  A --> B\n```"
     cells = [
         text(
-            f"## 2.1 Cut it\n\n{diagram}\n\nSee [the data](words.txt), and [all](../ch02_text_data/)."
+            f"## 2.1 Cut it, (−)?\n\n{diagram}\n\nSee [the data](words.txt), and [all](../ch02_text_data/)."
         ),
         code("#| promote\nimport re", count=1),
+        code("words = [re.split](..)", count=1),  # looks like a link to a folder
         code("f()", count=2, outputs=[picture(alt="One point at 3.", width=700)]),
     ]
     course(tmp_path, *cells, below=[("solutions.ipynb", code("#| solution\nx = 1", count=1))])
@@ -180,6 +181,7 @@ def test_a_small_course(tmp_path, placeholders):
     assert list(faults(tmp_path / "out")) == []
     lesson = (tmp_path / "out" / "ch02_text_data" / "ch02.html").read_text(encoding="utf-8")
     assert 'alt="One point at 3."' in lesson
+    assert lesson.count('<span class="p">](</span>') == 1
     assert '<pre class="mermaid">flowchart LR\n  A --&gt; B</pre>' in lesson
     index = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert "What is text?" in index and "An hour to read." in index and "glossary.html" in index

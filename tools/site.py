@@ -19,7 +19,7 @@ from urllib.parse import unquote
 import nbformat
 
 from tools import ROOT, Refused, chapters, read, style_report
-from tools.site_check import anchor, faults, github_anchor, headings
+from tools.site_check import faults, headings, page_anchor
 from tools.site_scripts import fetch_scripts
 
 RUN_IT = (
@@ -55,8 +55,7 @@ def is_words(text: str) -> bool:
 def copy_linked(text: str, source: Path, target: Path) -> str:
     """The text, its links fit for pages: files are copied along, and a folder's link becomes text.
 
-    A place in a Markdown file has one name on GitHub and another on the pages, where all have the
-    names that JupyterLab gives to the places of notebooks.
+    JupyterLab and GitHub have a name each for a place in a file; on the pages it has a third one.
     """
 
     def fit(link: re.Match) -> str:
@@ -66,10 +65,9 @@ def copy_linked(text: str, source: Path, target: Path) -> str:
         linked = source.parent / unquote(address) if address else source
         if linked.is_dir():
             return link[1]
-        if linked.suffix == ".md" and place and linked.exists():
-            names = {github_anchor(title): anchor(title) for title in headings(linked)}
-            return f"[{link[1]}]({address}#{names.get(place, place)})"
-        if linked.is_file() and linked.suffix not in (".ipynb", ".md"):
+        if linked.suffix in (".ipynb", ".md"):
+            return f"[{link[1]}]({address}#{page_anchor(unquote(place))})" if place else link[0]
+        if linked.is_file():
             beside = target.parent / unquote(address)
             beside.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(linked, beside)
@@ -84,30 +82,34 @@ def stage(root: Path, source: Path) -> None:
     def put(path: Path, text: str) -> str:
         target = source / path.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(copy_linked(text, path, target), encoding="utf-8")
-        return path.relative_to(root).as_posix()
+        target.write_text(text, encoding="utf-8")
+        return path.relative_to(root).with_suffix("").as_posix()
+
+    def put_text(path: Path, text: str) -> str:
+        return put(path, copy_linked(text, path, source / path.relative_to(root)))
+
+    def put_notebook(path: Path, below: list[str]) -> nbformat.NotebookNode:
+        nb = read(path)
+        for cell in nb.cells:
+            if cell.cell_type == "markdown":
+                cell.source = copy_linked(cell.source, path, source / path.relative_to(root))
+        put(path, nbformat.writes(page_notebook(nb, below)))
+        return nb
 
     lessons, contents = [], []
     for chapter in chapters(root):
-        folder = chapter.folder
-        exercises = [folder / f"{name}.ipynb" for name in ("exercises", "solutions")]
-        below = [path for path in exercises if path.exists()]
-        texts = sorted(folder.rglob("*.md"))
-        for path in texts:
-            put(path, path.read_text(encoding="utf-8"))
-        for path in [chapter.notebook, *below]:
-            nb = read(path)
-            if path == chapter.notebook:
-                contents.append(entry(nb, path.relative_to(root).as_posix(), below))
-                others = [one.relative_to(folder).with_suffix("").as_posix() for one in texts]
-                inside = [f"{one.stem.capitalize()} <{one.stem}>" for one in below] + others
-            else:
-                inside = []
-            for cell in nb.cells:
-                if cell.cell_type == "markdown":
-                    cell.source = copy_linked(cell.source, path, source / path.relative_to(root))
-            put(path, nbformat.writes(page_notebook(nb, inside)))
+        pages = {}  # below the lesson: address in its folder, and title
+        for path in [chapter.folder / f"{name}.ipynb" for name in ("exercises", "solutions")]:
+            if path.exists():
+                put_notebook(path, [])
+                pages[path.name] = path.stem.capitalize()
+        for path in sorted(chapter.folder.rglob("*.md")):
+            put_text(path, path.read_text(encoding="utf-8"))
+            pages[path.relative_to(chapter.folder).as_posix()] = headings(path)[0]
+        below = [f"{title} <{address.rpartition('.')[0]}>" for address, title in pages.items()]
+        nb = put_notebook(chapter.notebook, below)
         lessons.append(chapter.notebook.relative_to(root).with_suffix("").as_posix())
+        contents.append(entry(nb, chapter.notebook.relative_to(root), pages))
     about = (root / "README.md").read_text(encoding="utf-8")
     parts = re.fullmatch(r"# (.+?)\n(.*?)(^## .*)", about, re.S | re.M)
     if parts is None:
@@ -115,11 +117,9 @@ def stage(root: Path, source: Path) -> None:
             "README.md: it must begin with a title, an introduction and a section, `## ...`"
         )
     title, intro, rest = parts.groups()
-    put(root / "README.md", f"# Setting up, commands, libraries\n\n{rest}")
-    more = ["README"]
-    for path in sorted(root.glob("*.md")):
-        if path.name != "README.md":
-            more.append(put(path, path.read_text(encoding="utf-8")).removesuffix(".md"))
+    more = [put_text(root / "README.md", f"# Setting up, commands, libraries\n\n{rest}")]
+    for path in sorted(set(root.glob("*.md")) - {root / "README.md"}):
+        more.append(put_text(path, path.read_text(encoding="utf-8")))
     tree = "```{{toctree}}\n:hidden:\n:caption: {}\n\n{}\n```\n"
     index = [
         f"# {title}\n{intro}{RUN_IT}\n\n## Contents\n",
@@ -133,18 +133,18 @@ def stage(root: Path, source: Path) -> None:
     (source / "index.md").write_text("\n".join(index), encoding="utf-8")
 
 
-def entry(nb: nbformat.NotebookNode, address: str, below: list[Path]) -> str:
+def entry(nb: nbformat.NotebookNode, address: Path, pages: dict[str, str]) -> str:
     """A chapter's entry in the contents: its title, question and time, as its first cell has them."""
-    first = nb.cells[0].source
+    first, folder = nb.cells[0].source, address.parent.as_posix()
     title = re.match(r"# (.+)", first)
     if title is None:
         raise Refused(f"{address}: the first cell must begin with the title, `# ...`")
     question = re.search(r"^\*\*(.+?)\*\*$", first, re.M | re.S)
     time = re.search(r"^.*?\bto read\b.*?\.(?=\s|$)", first, re.M)
-    folder = address.rpartition("/")[0]
-    pages = [f"[{one.stem}]({folder}/{one.name})" for one in below]
-    lines = [question[1] if question else "", time[0] if time else "", ", ".join(pages)]
-    return f"### [{title[1]}]({address})\n\n" + "\n\n".join(line for line in lines if line) + "\n"
+    links = (f"[{name[0].lower()}{name[1:]}]({folder}/{page})" for page, name in pages.items())
+    lines = [question[1] if question else "", time[0] if time else "", ", ".join(links)]
+    head = f"### [{title[1]}]({address.as_posix()})"
+    return "\n\n".join([head, *filter(None, lines)]) + "\n"
 
 
 def build(root: Path, out: Path, scripts: Path) -> None:

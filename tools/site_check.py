@@ -141,6 +141,11 @@ def github_anchor(title: str) -> str:
     return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
+def page_anchor(name: str) -> str:
+    """A heading's anchor on the pages, from its title or from any of its other anchors."""
+    return re.sub(r"[^a-z0-9-]", "", name.lower().replace(" ", "-"))
+
+
 def texts(path: Path) -> str:
     """The Markdown of a file or of a notebook's cells."""
     if path.suffix == ".ipynb":
