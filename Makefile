@@ -28,7 +28,7 @@ help:
 	@echo "make fetch          download what the book edition needs"
 	@echo "make site           the course as static pages, in the folder _site"
 	@echo "for authors:"
-	@echo "make promote        rewrite the modules that come from notebooks, and the exercises"
+	@echo "make promote        rewrite what comes from notebooks: modules, exercises, glossary"
 	@echo "make run            promote, then execute all notebooks in place (NOTEBOOKS=... for some)"
 	@echo "make tidy           ruff's fixes and format, and the normal form of notebooks"
 
@@ -71,6 +71,7 @@ test: .venv/test.stamp textconv
 	$(PY) -m tools.normalise --check
 	$(PY) -m tools.promote --check
 	$(PY) -m tools.derive_exercises --check
+	$(PY) -m tools.glossary --check
 	$(PY) -m tools.lint
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
@@ -84,6 +85,7 @@ site: .venv/test.stamp
 promote: .venv/test.stamp
 	$(PY) -m tools.promote
 	$(PY) -m tools.derive_exercises
+	$(PY) -m tools.glossary
 
 run: promote
 	env -u COURSE_DATA -u COURSE_MODEL $(PY) -m nbconvert --to notebook --execute --inplace \

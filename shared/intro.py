@@ -28,6 +28,7 @@ def whole_ids(token_ids, vocab_size, at_least):
     return ids
 
 
+# ch01.ipynb: bigram-model
 class BigramModel:
     """Guesses a token from the one before it, by pairs counted: P(b | a) = (n(ab) + k) / (n(a) + k V).
 

@@ -1,0 +1,235 @@
+"""Every check of chapter 1's exercises: accepts the solution, refuses the stub and the usual wrong answers."""
+
+import functools
+import math
+from collections import Counter
+from fractions import Fraction
+from itertools import pairwise
+
+import notebooks
+import pytest
+import torch
+
+from shared.checks import ch01 as check
+from shared.intro import BigramModel
+
+answers = functools.partial(notebooks.answers, "ch01_intro")
+
+
+# 1.1: the four probabilities
+
+
+def four(*values):
+    return lambda: list(values)
+
+
+RIGHT = (3 / 8, 3 / 7, 1 / 6, 1 / 5)
+
+# 1.2: smoothing
+
+
+def smoothed(pair=lambda n, k: n + k, total=lambda row, V, k: sum(row.values()) + k * V):
+    def answer(row, vocab_size, k):
+        return [pair(row.get(b, 0), k) / total(row, vocab_size, k) for b in range(vocab_size)]
+
+    return answer
+
+
+def unsmoothed(row, vocab_size, k):
+    total = sum(row.values()) or 1
+    return [row.get(b, 0) / total if row else 1 / vocab_size for b in range(vocab_size)]
+
+
+def floored(row, vocab_size, k):
+    """Only what was never seen gets k; then all is divided by the new sum."""
+    counts = [row.get(b, 0) or k for b in range(vocab_size)]
+    return [count / sum(counts) for count in counts]
+
+
+def only_seen(row, vocab_size, k):
+    total = sum(row.values()) + k * len(row)
+    return [(row[b] + k) / total for b in row]
+
+
+def changes_the_row(row, vocab_size, k):
+    for b in range(vocab_size):
+        row[b] = row.get(b, 0) + k
+    return [row[b] / sum(row.values()) for b in range(vocab_size)]
+
+
+# 1.3: k
+
+
+def chosen(known=lambda ids, cut: ids[:cut], kept=lambda ids, cut: ids[cut:], best=min, parts=10):
+    def answer(ids, vocab_size, candidates):
+        cut = len(ids) * (parts - 1) // parts
+        model = functools.partial(BigramModel, known(ids, cut), vocab_size)
+        return best(candidates, key=lambda k: model(k).loss(kept(ids, cut)))
+
+    return answer
+
+
+# 1.4: the trigram
+
+
+def trigram(row=lambda a, b: (a, b), log=math.log, mean=lambda total, n: -total / n, skip=False,
+            followed=True, judged=None):  # fmt: skip
+    def answer(known, new, vocab_size, k):
+        counts = Counter((row(a, b), c) for a, b, c in zip(known, known[1:], known[2:]))
+        sums = Counter(row(a, b) for a, b in pairwise(known[: len(known) - followed]))
+        logs = [
+            log((counts[row(a, b), c] + k) / (sums[row(a, b)] + k * vocab_size))
+            for a, b, c in zip(judged or new, new[1:], new[2:])
+            if not (skip and not sums[row(a, b)])
+        ]
+        return mean(sum(logs), len(logs))
+
+    return answer
+
+
+def trigram_on_known(known, new, vocab_size, k):
+    return trigram()(known, known, vocab_size, k)
+
+
+def bigram(known, new, vocab_size, k):
+    return BigramModel(known, vocab_size, k).loss(new)
+
+
+# 1.5: epochs
+
+
+def epochs(share=lambda weight, weights: weight / sum(weights.values())):
+    def answer(tokens, weights, read):
+        return {name: share(weights[name], weights) * read / tokens[name] for name in tokens}
+
+    return answer
+
+
+def by_position(tokens, weights, read):
+    total = sum(weights.values())
+    return {
+        name: w / total * read / n for name, n, w in zip(tokens, tokens.values(), weights.values())
+    }
+
+
+WRONG = [
+    ("four_probabilities", four(2 / 3, 1, 0, 0), "without smoothing"),
+    ("four_probabilities", four(1, 3 / 2, 1, 1), "not to the sum of the row"),
+    ("four_probabilities", four(3 / 4, 3 / 3, 1 / 2, 1), "once, not once for each word"),
+    ("four_probabilities", four(2 / 8, 3 / 7, 1 / 6, 1 / 5), "not to the pair"),
+    ("four_probabilities", four(3 / 8, 3 / 7, 1 / 7, 1 / 5), "followed by nothing"),
+    ("four_probabilities", four(2 / 7, 3 / 7, 1 / 6, 1 / 5), "share among all pairs"),
+    ("four_probabilities", four(3 / 8, 3 / 8, 1 / 6, 1 / 5), "other way round"),
+    ("four_probabilities", four(3 / 7, 3 / 6, 1 / 5, 1 / 4), "V is 5"),
+    ("four_probabilities", four(*RIGHT[:3], 0), "P(sun | sun)"),
+    ("four_probabilities", four(0.4, *RIGHT[1:]), "count the row again"),
+    ("four_probabilities", four(*RIGHT[:3]), "4 numbers"),
+    ("four_probabilities", lambda: 3 / 8, "a list"),
+    ("repaired_probabilities", smoothed(total=lambda r, V, k: sum(r.values()) + k * len(r)), "sum"),
+    ("repaired_probabilities", smoothed(total=lambda r, V, k: sum(r.values()) + k), "sum to"),
+    ("repaired_probabilities", smoothed(total=lambda r, V, k: sum(r.values()) + V), "sum to"),
+    ("repaired_probabilities", smoothed(pair=lambda n, k: n + 1), "sum to"),
+    ("repaired_probabilities", unsmoothed, "nothing impossible"),
+    ("repaired_probabilities", floored, "counts k times more than it occurs"),
+    ("repaired_probabilities", only_seen, "5 numbers are asked for"),
+    ("repaired_probabilities", changes_the_row, "has been changed"),
+    ("repaired_probabilities", lambda row, V, k: [1 / V] * V, "not 0.375"),
+    ("repaired_probabilities", lambda row, V, k: {b: 1 / V for b in range(V)}, "a list"),
+    ("choose_k", chosen(known=lambda ids, cut: ids), "among what was counted"),
+    (
+        "choose_k",
+        chosen(known=lambda ids, cut: ids, kept=lambda ids, cut: ids),
+        "among what was counted",
+    ),
+    ("choose_k", chosen(kept=lambda ids, cut: ids[:cut]), "not counted"),
+    ("choose_k", chosen(best=max), "largest loss"),
+    ("choose_k", lambda ids, vocab_size, candidates: min(candidates), "not counted"),
+    ("choose_k", lambda ids, vocab_size, candidates: candidates[0], "not counted"),
+    ("choose_k", lambda ids, vocab_size, candidates: 0.5, "none of the candidates"),
+    ("choose_k", lambda ids, vocab_size, candidates: candidates, "none of the candidates"),
+    ("trigram_loss", trigram(row=lambda a, b: b), "that is a bigram"),
+    ("trigram_loss", trigram(row=lambda a, b: a), "before the last"),
+    ("trigram_loss", trigram(row=lambda a, b: frozenset((a, b))), "order"),
+    ("trigram_loss", trigram(followed=False), "followed by nothing"),
+    ("trigram_loss", trigram(mean=lambda total, n: -total), "not their mean"),
+    ("trigram_loss", trigram(mean=lambda total, n: -total / (n + 2)), "first two"),
+    ("trigram_loss", trigram(mean=lambda total, n: -total / (n + 1)), "runs of three"),
+    ("trigram_loss", trigram(mean=lambda total, n: total / n), "minus the logarithm"),
+    ("trigram_loss", trigram(mean=lambda total, n: math.exp(-total / n)), "perplexity"),
+    ("trigram_loss", trigram(log=math.log2), "nats"),
+    ("trigram_loss", trigram(skip=True), "cost log V"),
+    ("trigram_loss", trigram_on_known, "the same text"),
+    ("trigram_loss", bigram, "you say"),
+    ("epochs", epochs(share=lambda weight, weights: weight / 100), "no percentages"),
+    ("epochs", epochs(share=lambda weight, weights: weight), "add up to"),
+    ("epochs", epochs(share=lambda weight, weights: 1 / len(weights)), "times, not"),
+    ("epochs", by_position, "times, not"),
+    (
+        "epochs",
+        lambda tokens, weights, read: dict.fromkeys(tokens, read / sum(tokens.values())),
+        "in proportion to size",
+    ),
+    ("epochs", lambda tokens, weights, read: list(tokens), "a dictionary"),
+    ("epochs", lambda tokens, weights, read: {"web": 1.0}, "the names"),
+    (
+        "epochs",
+        lambda tokens, weights, read: {
+            name: weights[name] / sum(weights.values()) * read for name in tokens
+        },
+        "add up to",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "answer", "says"), WRONG, ids=range(len(WRONG)))
+def test_wrong_answers_are_refused(name, answer, says):
+    result = getattr(check, name)(answer)
+    assert not result.ok and result.text.startswith("wrong: "), result.text
+    assert says in result.text, result.text
+
+
+NAMES = sorted({name for name, _, _ in WRONG})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_solution_is_accepted(name):
+    result = getattr(check, name)(answers("solutions.ipynb")[name])
+    assert result.ok and result.text.startswith("right: "), result.text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_stub_is_not_solved_yet(name):
+    result = getattr(check, name)(answers("exercises.ipynb")[name])
+    assert not result.ok and result.text.startswith("not solved yet")
+
+
+def test_the_broken_function_of_the_exercise_is_refused():
+    assert not check.repaired_probabilities(answers("solutions.ipynb")["broken_probabilities"]).ok
+
+
+def test_other_right_answers_are_accepted():
+    def divided_by_the_new_sum(row, vocab_size, k):
+        counts = torch.full((vocab_size,), k, dtype=torch.float64)
+        for b, count in row.items():
+            counts[b] += count
+        return counts / counts.sum()
+
+    def by_a_loop(ids, vocab_size, candidates):
+        cut, best = len(ids) * 9 // 10, None
+        for k in candidates:
+            loss = BigramModel(ids[:cut], vocab_size, k).loss(ids[cut:])
+            if best is None or loss < best[0]:
+                best = loss, k
+        return best[1]
+
+    assert check.four_probabilities(lambda: RIGHT).ok
+    assert check.four_probabilities(lambda: [Fraction(3, 8), 0.4286, 0.1667, 0.2]).ok
+    assert check.four_probabilities(lambda: torch.tensor(RIGHT)).ok
+    assert check.repaired_probabilities(smoothed()).ok
+    assert check.repaired_probabilities(divided_by_the_new_sum).ok
+    assert check.choose_k(by_a_loop).ok and check.choose_k(chosen()).ok
+    # the pair that joins the two parts may be judged, too
+    assert check.choose_k(chosen(kept=lambda ids, cut: ids[cut - 1 :])).ok
+    assert check.trigram_loss(trigram()).ok
+    assert check.trigram_loss(lambda *given: torch.tensor(trigram()(*given))).ok
+    assert check.epochs(epochs()).ok

@@ -1,0 +1,59 @@
+"""What chapter 1 asks of the finished models, by way of the editions."""
+
+import time
+
+import pytest
+import torch
+
+from shared import editions
+from shared.gpt_model import generate_text_simple
+from shared.pretraining import text_to_token_ids, token_ids_to_text
+
+PROMPT = "The old man opened the door, and"
+
+
+def test_the_prompt_is_kept_and_a_seed_repeats():
+    first = editions.complete(PROMPT, 12)
+    assert first.startswith(PROMPT) and len(first) > len(PROMPT)
+    assert first == editions.complete(PROMPT, 12) == editions.complete(PROMPT, 12, seed=123)
+    assert len({editions.complete(PROMPT, 12, seed=seed) for seed in range(4)}) > 1
+
+
+def test_temperature_0_is_the_greedy_text():
+    model, cfg = editions.pretrained()
+    ids = text_to_token_ids(PROMPT, editions.tokenizer())
+    ids = generate_text_simple(model, ids, 15, cfg["context_length"])
+    expected = token_ids_to_text(ids, editions.tokenizer())
+    assert editions.complete(PROMPT, 15, temperature=0) == expected
+    assert editions.complete(PROMPT, 15, temperature=0, seed=5) == expected
+
+
+def test_whoever_draws_besides_is_not_disturbed():
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    editions.complete(PROMPT, 3)
+    assert torch.rand(3).equal(expected)
+
+
+def test_nothing_new_may_be_asked_for_and_a_long_prompt_is_kept_whole():
+    assert editions.complete(PROMPT, 0) == PROMPT
+    long = PROMPT + " the door opened" * 100  # beyond the context
+    with pytest.warns(UserWarning, match="only the last 256 are read"):
+        assert editions.complete(long, 2).startswith(long)
+
+
+def test_a_prompt_without_a_token_is_refused():
+    with pytest.raises(ValueError, match="T > 0"):
+        editions.complete("")
+    with pytest.raises(ValueError, match="temperature is -1"):
+        editions.complete(PROMPT, 3, temperature=-1)
+
+
+def test_the_model_is_loaded_once():
+    editions.complete(PROMPT, 1)
+    start = time.perf_counter()
+    kept = editions._kept(editions.pretrained, "course-gpt")
+    assert time.perf_counter() - start < 0.05
+    assert kept is editions._kept(editions.pretrained, "course-gpt")
+    assert editions.pretrained()[0] is not kept[0]  # who trains his, spoils none of these
