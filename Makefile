@@ -19,13 +19,14 @@ unexport MPLBACKEND
 export COLUMNS := 80
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help lab test test-threads run promote tidy fetch textconv
+.PHONY: help lab test test-threads site run promote tidy fetch textconv
 
 help:
 	@echo "make lab            open the course in JupyterLab (EDITION=book: the book's texts and GPT-2)"
 	@echo "make test           check everything: style, promotion, unit tests, every notebook"
 	@echo "make test-threads   every notebook again, with one thread and with two"
 	@echo "make fetch          download what the book edition needs"
+	@echo "make site           the course as static pages, in the folder _site"
 	@echo "for authors:"
 	@echo "make promote        rewrite what comes from notebooks: modules, exercises, glossary"
 	@echo "make run            promote, then execute all notebooks in place (NOTEBOOKS=... for some)"
@@ -43,7 +44,7 @@ help:
 	@touch $@
 
 .venv/test.stamp: .venv/lab.stamp
-	$(PY) -m pip install -e '.[test]'
+	$(PY) -m pip install -e '.[test,site]'
 	@touch $@
 
 # `git diff` on a notebook shows source and text, not JSON.
@@ -77,6 +78,9 @@ test: .venv/test.stamp textconv
 test-threads: .venv/test.stamp
 	OMP_NUM_THREADS=1 $(PY) -m pytest $(NOTEBOOKS)
 	OMP_NUM_THREADS=2 $(PY) -m pytest $(NOTEBOOKS)
+
+site: .venv/test.stamp
+	$(PY) -m tools.site
 
 promote: .venv/test.stamp
 	$(PY) -m tools.promote

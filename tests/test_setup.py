@@ -67,7 +67,7 @@ def test_make_test_sets_up_once(machine):
     steps = [
         "-m venv",
         "pip install -r",
-        "pip install -e .[test]",
+        "pip install -e .[test,site]",
         "ruff check",
         "ruff format --check",
     ]
@@ -89,7 +89,7 @@ def test_changed_pins_are_installed(machine, changed):
     for stamp in ("lab", "test"):
         os.utime(machine / f".venv/{stamp}.stamp", (1, 1))
     _, calls = make(machine, "test")
-    assert "pip install -r" in calls and "[test]" in calls and "venv" not in calls
+    assert "pip install -r" in calls and "[test,site]" in calls and "venv" not in calls
 
 
 def test_a_failed_installation_starts_again(machine):
@@ -140,7 +140,7 @@ def test_notebooks_run_in_the_order_of_the_course(machine):
 def test_make_alone_lists_the_commands(machine):
     done, calls = make(machine)
     assert done.returncode == 0 and calls == ""
-    for command in ("lab", "test", "test-threads", "run", "promote", "fetch"):
+    for command in ("lab", "test", "test-threads", "run", "promote", "fetch", "site"):
         assert f"make {command} " in done.stdout
 
 

@@ -1,0 +1,72 @@
+"""Sphinx's settings for the pages of the course; tools/site.py lays out what it reads."""
+
+import html
+import os
+
+from docutils import nodes
+from myst_nb.core.render import NbElementRenderer
+from sphinx.util.docutils import SphinxDirective
+
+project = "Build a large language model"
+html_title = project
+project_copyright = "the authors of the course; code and texts: Apache License 2.0"
+extensions = ["myst_nb"]
+nb_execution_mode = "off"  # the notebooks hold their outputs
+nb_ipywidgets_js = {}  # a CDN would serve it
+nb_merge_streams = True
+nb_code_prompt_show = "Show the solution"
+nb_code_prompt_hide = "Hide the solution"
+myst_enable_extensions = ["dollarmath"]
+myst_fence_as_directive = ["mermaid"]
+myst_heading_anchors = 4
+myst_heading_slug_func = "tools.site_check.page_anchor"
+html_theme = "furo"
+html_static_path = ["static", os.environ["PAGES_SCRIPTS"]]
+html_css_files = ["style.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_use_index = False
+mathjax_path = "tex-svg.js"
+mathjax3_config = {"options": {"enableMenu": False}}  # it loads parts that are not here
+
+
+class Mermaid(SphinxDirective):
+    """A diagram, as text that mermaid.js draws; its text stays where there is no script."""
+
+    has_content = True
+
+    def run(self):
+        text = html.escape("\n".join(self.content))
+        return [nodes.raw("", f'<pre class="mermaid">{text}</pre>', format="html")]
+
+
+render_image = NbElementRenderer.render_image
+
+
+def render_image_with_alt(self, data):
+    """myst-nb 1.4 leaves out the alternative text that an output's metadata holds."""
+    [image] = render_image(self, data)
+    about = data.output_metadata[data.mime_type]
+    image["alt"] = about.get("alt", "")
+    if about.get("width", 0) > 600:
+        image["classes"].append("wide")
+    return [image]
+
+
+# Lines of the pages found are fetched from them, which a browser refuses without a server.
+SEARCH = 'if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;'
+
+
+def add_scripts(app, pagename, templatename, context, doctree):
+    """Three megabytes for the pages that have a diagram, and no others; a line for the search."""
+    if pagename == "search":
+        app.add_js_file(None, body=SEARCH)
+    if 'class="mermaid"' in context.get("body", ""):
+        app.add_js_file("mermaid.min.js")
+        app.add_js_file("diagrams.js")
+
+
+def setup(app):
+    NbElementRenderer.render_image = render_image_with_alt
+    app.add_directive("mermaid", Mermaid)
+    app.connect("html-page-context", add_scripts)

@@ -1,0 +1,95 @@
+"""Links of the notebooks and texts lead somewhere; no stored warning; pictures have their numbers."""
+
+from base64 import b64encode
+
+import pytest
+from nbformat.v4 import new_output
+from notebooks import code, notebook, save, text
+
+from tools import ROOT
+from tools.normalise import notebooks
+from tools.site_check import link_faults, output_faults
+
+NOTEBOOKS = notebooks(ROOT)
+TEXTS = [
+    path
+    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("[!_]*/**/*.md")])
+    if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+]
+
+
+def named(paths):
+    return {"ids": [path.relative_to(ROOT).as_posix() for path in paths]}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS + TEXTS, **named(NOTEBOOKS + TEXTS))
+def test_local_links_lead_somewhere(path):
+    assert list(link_faults(path)) == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, **named(NOTEBOOKS))
+def test_no_warning_is_stored_and_every_picture_has_its_numbers(path):
+    assert list(output_faults(path)) == []
+
+
+LINKS = {
+    "[a](gone.md)": "leads nowhere",
+    "[a](ch02.ipynb#2.9-Gone)": "leads to no heading there",
+    "[a](README.md#gone)": "leads to no heading there",
+    "[a](README.md#Two-words)": "leads to no heading there",
+    "![a 3](gone.png)": "leads nowhere",
+    '<a href="gone.html">a</a>': "leads nowhere",
+    "[a](ch02.ipynb#2.1-Cut-it)": None,
+    "[a](README.md#two-words)": None,
+    "[a](#2.1-Cut-it)": None,
+    "[a](https://example.org/gone)": None,
+    "```\n[a](gone.md)\n```": None,
+}
+
+
+@pytest.mark.parametrize("source", LINKS)
+def test_a_dead_link_is_named(tmp_path, source):
+    (tmp_path / "README.md").write_text("# Title\n\n## Two words\n\n```\n# no heading\n```\n")
+    path = save(notebook(text("## 2.1 Cut it"), text(source)), tmp_path / "ch02.ipynb")
+    found = list(link_faults(path))
+    if LINKS[source] is None:
+        assert found == []
+    else:
+        assert len(found) == 1 and found[0].endswith(LINKS[source])
+
+
+def test_a_dead_link_of_a_text_is_named(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text("# Title\n\n[here](#title) [there](#gone) [away](gone.md)\n")
+    assert list(link_faults(path)) == [
+        "README.md: the link '#gone' leads to no heading there",
+        "README.md: the link 'gone.md' leads nowhere",
+    ]
+
+
+def picture(alt):
+    data = {"image/png": b64encode(b"x").decode(), "text/plain": alt}
+    return new_output("display_data", data=data, metadata={"image/png": {"alt": alt}})
+
+
+def printed(words, name="stdout"):
+    return new_output("stream", name=name, text=words)
+
+
+OUTPUTS = [
+    (printed("x.py:3: UserWarning: careful"), "a warning in the output"),
+    (printed("careful", "stderr"), "a warning in the output"),
+    ("DeprecationWarning('old')", "a warning in the output"),
+    (picture("The loss falls."), "no number in the picture's text 'The loss falls.'"),
+    (picture(""), "no number in the picture's text ''"),
+    (picture("The loss falls to 3.1."), None),
+    (printed("Warning signs are in chapter 4"), None),
+]
+
+
+@pytest.mark.parametrize("output, message", OUTPUTS)
+def test_a_fault_of_an_output_is_named(tmp_path, output, message):
+    path = save(notebook(code("f()", "here", [output], count=1)), tmp_path / "ch02.ipynb")
+    assert list(output_faults(path)) == (
+        [] if message is None else [f"ch02.ipynb, cell 'here': {message}"]
+    )
