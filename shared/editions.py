@@ -159,33 +159,6 @@ def pretrained():
     return load_model(COURSE_GPT) if model == "course-gpt" else _gpt2(model)
 
 
-def complete(
-    prompt: str, max_new_tokens: int = 40, temperature: float = 0.8, seed: int = 123
-) -> str:
-    """The prompt and what the pretrained model writes after it, up to an end of text. The same seed, the same text.
-
-    Drawn from the 40 likeliest tokens each time; temperature 0: the likeliest. ValueError for an empty prompt.
-    """
-    import torch
-
-    from shared.pretraining import generate, text_to_token_ids, token_ids_to_text
-
-    model, cfg = _kept(pretrained, choice("COURSE_MODEL"))
-    encoding = tokenizer()
-    ids = text_to_token_ids(prompt, encoding)
-    with torch.random.fork_rng(devices=[]):  # whoever draws besides is not disturbed
-        torch.manual_seed(seed)
-        settings = {"temperature": temperature, "top_k": 40, "eos_id": encoding.eot_token}
-        ids = generate(model, ids, max_new_tokens, cfg["context_length"], **settings)
-    return token_ids_to_text(ids, encoding)
-
-
-@functools.cache
-def _kept(load, model: str):
-    """What load() returned for this COURSE_MODEL the first time: for those that ask again and change nothing."""
-    return load()
-
-
 def load_model(folder: Path):
     """The model of a folder with config.json, model.safetensors and SHA256SUMS, as `pretrained` returns it."""
     # here, because PyTorch is slow to import and chapter 2 asks for texts only
@@ -416,3 +389,33 @@ def _gpt2_encoding(merges: Path, vocabulary: Path) -> tiktoken.Encoding:
         )
     ranks = {bytes(byte[char] for char in token): rank for rank, token in enumerate(tokens)}
     return make_encoding("gpt2", ranks, (END_OF_TEXT,))
+
+
+# --- the finished models, for chapter 1 ---
+
+
+def complete(
+    prompt: str, max_new_tokens: int = 40, temperature: float = 0.8, seed: int = 123
+) -> str:
+    """The prompt and what the pretrained model writes after it, up to an end of text. The same seed, the same text.
+
+    Drawn from the 40 likeliest tokens each time; temperature 0: the likeliest. ValueError for an empty prompt.
+    """
+    import torch
+
+    from shared.pretraining import generate, text_to_token_ids, token_ids_to_text
+
+    model, cfg = _kept(pretrained, choice("COURSE_MODEL"))
+    encoding = tokenizer()
+    ids = text_to_token_ids(prompt, encoding)
+    with torch.random.fork_rng(devices=[]):  # whoever draws besides is not disturbed
+        torch.manual_seed(seed)
+        settings = {"temperature": temperature, "top_k": 40, "eos_id": encoding.eot_token}
+        ids = generate(model, ids, max_new_tokens, cfg["context_length"], **settings)
+    return token_ids_to_text(ids, encoding)
+
+
+@functools.cache
+def _kept(load, model: str):
+    """What load() returned for this COURSE_MODEL the first time: for those that ask again and change nothing."""
+    return load()
