@@ -24,7 +24,7 @@ __all__ = ["CLASSES", "read_messages", "create_balanced_dataset", "random_split"
     "spam_probability", "classify_review"]  # fmt: skip
 
 
-# ch06.ipynb: b909264f
+# ch06.ipynb: read-messages
 CLASSES = {"ham": 0, "spam": 1, "0": 0, "1": 1}
 
 
@@ -54,7 +54,7 @@ def read_messages(source):
     return table.assign(label=labels.astype(int))
 
 
-# ch06.ipynb: a945a0c1
+# ch06.ipynb: create-balanced-dataset
 def create_balanced_dataset(df):
     """As many messages of each class as the smaller class has; the others are drawn at random."""
     df = read_messages(df)
@@ -63,7 +63,7 @@ def create_balanced_dataset(df):
     return pd.concat([c if len(c) == count else c.sample(count, random_state=123) for c in classes])
 
 
-# ch06.ipynb: 87a4ff06
+# ch06.ipynb: random-split
 def random_split(df, train_frac, validation_frac):
     """Three tables drawn at random: training, validation, test. Equal texts stay together in one of them.
 
@@ -79,7 +79,7 @@ def random_split(df, train_frac, validation_frac):
     return df[in_train], df[~in_train & ~in_test], df[in_test]
 
 
-# ch06.ipynb: ff8c4ef0
+# ch06.ipynb: spam-dataset
 class SpamDataset(Dataset):
     """Messages as IDs of one length, `(T,)`, with their labels, `()`: cut or padded at the end.
 
@@ -104,7 +104,7 @@ class SpamDataset(Dataset):
         return len(self.data)
 
 
-# ch06.ipynb: 414bbe31
+# ch06.ipynb: classifier-from
 def classifier_from(model, cfg, num_classes=2):
     """A copy of a GPT with a new head, `(B, T) -> (B, T, num_classes)`; its embedding is shared no more."""
     classifier = GPTModel(cfg | {"tie_weights": False})
@@ -113,7 +113,7 @@ def classifier_from(model, cfg, num_classes=2):
     return classifier
 
 
-# ch06.ipynb: 3ed8f0de
+# ch06.ipynb: train-only
 def train_only(model, part):
     """Freeze all but the "head", or the "last block" (with final norm and head); "all" freezes nothing."""
     tail = [model.trf_blocks[-1], model.final_norm, model.out_head]
@@ -125,7 +125,7 @@ def train_only(model, part):
         trained.requires_grad_(True)
 
 
-# ch06.ipynb: 155f3a47
+# ch06.ipynb: last-real-token
 def last_real_token(input_batch, pad_token_id):
     """The place of each message's last token that is not padding: `(B, T) -> (B,)`; ValueError if none."""
     places = torch.arange(input_batch.shape[1], device=input_batch.device)
@@ -149,7 +149,7 @@ def message_logits(input_batch, model, device, pad_token_id=50256):
     return logits[torch.arange(len(last)), last].float()
 
 
-# ch06.ipynb: 938628d5
+# ch06.ipynb: calc-class-loss-batch
 def calc_class_loss_batch(input_batch, target_batch, model, device, pad_token_id=50256,
                           *, class_weights=None):  # fmt: skip
     """Cross-entropy of an average message, each times the weight of its class: `(B, T), (B,) -> ()`."""
@@ -159,7 +159,7 @@ def calc_class_loss_batch(input_batch, target_batch, model, device, pad_token_id
     return losses.mean() if class_weights is None else (losses * class_weights[targets]).mean()
 
 
-# ch06.ipynb: 9e54d1c2
+# ch06.ipynb: loader-logits
 @torch.no_grad()
 def loader_logits(data_loader, model, device, num_batches=None, *, pad_token_id=50256):
     """All messages of a loader, or of its first batches: labels `(N,)`, logits `(N, classes)`; no dropout."""
@@ -170,7 +170,7 @@ def loader_logits(data_loader, model, device, num_batches=None, *, pad_token_id=
     return tuple(map(torch.cat, zip(*found)))
 
 
-# ch06.ipynb: fbc903f1
+# ch06.ipynb: calc-loss-and-accuracy
 def calc_loss_and_accuracy(data_loader, model, device, num_batches=None, *, pad_token_id=50256):
     """Cross-entropy in nats of an average message of a loader, and the share that the model gets right."""
     options = {"num_batches": num_batches, "pad_token_id": pad_token_id}
@@ -185,7 +185,7 @@ def calc_accuracy_loader(data_loader, model, device, num_batches=None, *, pad_to
     return calc_loss_and_accuracy(data_loader, model, device, **options)[1]
 
 
-# ch06.ipynb: 27747f57
+# ch06.ipynb: train-classifier-simple
 def train_classifier_simple(model, train_loader, val_loader, optimizer, device, num_epochs,
                             eval_freq, eval_iter, *, pad_token_id=50256, class_weights=None,
                             checkpoint=None):  # fmt: skip
@@ -225,7 +225,7 @@ def train_classifier_simple(model, train_loader, val_loader, optimizer, device, 
     return *map(list, zip(*log["losses"])), *map(list, zip(*log["accuracies"])), log["seen"]
 
 
-# ch06.ipynb: 914f0ae1
+# ch06.ipynb: plot-values
 def plot_values(epochs_seen, examples_seen, train_values, val_values, label="loss"):
     """A figure of training and validation values against epochs (below) and messages seen (above)."""
     fig, ax = plt.subplots(figsize=(6.6, 3.6))
@@ -239,7 +239,7 @@ def plot_values(epochs_seen, examples_seen, train_values, val_values, label="los
     return fig
 
 
-# ch06.ipynb: 3f2c8166
+# ch06.ipynb: confusion-matrix
 def confusion_matrix(labels, predicted):
     """How often class i was taken for class j: `(N,), (N,) -> (2, 2)`; a row for each true class."""
     return (2 * labels + predicted).bincount(minlength=4).view(2, 2)
@@ -256,7 +256,7 @@ def scores(labels, predicted):
     }
 
 
-# ch06.ipynb: 108c748f
+# ch06.ipynb: choose-threshold
 def choose_threshold(labels, spam_probabilities):
     """The threshold with the highest F1 on these messages, which must not be the test's; `(N,), (N,) -> float`.
 
@@ -272,13 +272,13 @@ def choose_threshold(labels, spam_probabilities):
     return max(candidates, key=merit)
 
 
-# ch06.ipynb: 6052092b
+# ch06.ipynb: balanced-class-weights
 def balanced_class_weights(labels):
     """A weight for each class, the larger the rarer it is; over all messages they average 1: `(N,) -> (2,)`."""
     return len(labels) / (2 * torch.as_tensor(labels).bincount(minlength=2))
 
 
-# ch06.ipynb: e5ef9648
+# ch06.ipynb: spam-probability
 def spam_probability(text, model, tokenizer, device, max_length=None, pad_token_id=50256):
     """The probability, 0 to 1, that a message is spam; it is cut to max_length and to the model's context.
 
