@@ -68,12 +68,14 @@ def random_split(df, train_frac, validation_frac):
     """Training, validation and test messages, drawn at random; equal texts stay together in one part."""
     if not (train_frac > 0 and validation_frac >= 0 and train_frac + validation_frac < 1):
         raise ValueError(f"nothing is left for the test: {train_frac} and {validation_frac}")
-    df = read_messages(df).sample(frac=1, random_state=123).reset_index(drop=True)
-    first = df.index.to_series().groupby(df["text"]).transform("min")  # a text's first place
-    train_end = int(len(df) * train_frac)
-    validation_end = train_end + int(len(df) * validation_frac)
-    in_train, in_test = first < train_end, first >= validation_end
-    return df[in_train], df[~in_train & ~in_test], df[in_test]
+    df = read_messages(df).reset_index(drop=True)
+    texts = df["text"].drop_duplicates().sample(frac=1, random_state=123).tolist()
+    place = df["text"].map({text: i for i, text in enumerate(texts)}).sort_values(kind="stable")
+    df = df.loc[place.index].reset_index(drop=True)
+    train_end = int(len(texts) * train_frac)
+    validation_end = train_end + int(len(texts) * validation_frac)
+    first, second = place.searchsorted([train_end, validation_end])
+    return df[:first], df[first:second], df[second:]
 
 
 # ch06.ipynb: spam-dataset
@@ -145,6 +147,7 @@ def message_logits(input_batch, model, device, pad_token_id=50256):
     if not 0 <= pad_token_id < (V := model.tok_emb.num_embeddings):
         raise ValueError(f"pad_token_id is {pad_token_id}; this model's IDs end at {V - 1}")
     last = last_real_token(input_batch, pad_token_id)
+    torch.clear_autocast_cache()  # it may hold copies of weights as they were some steps ago
     logits = model(input_batch[:, : last.max() + 1])  # what follows is padding in every message
     return logits[torch.arange(len(last)), last].float()
 
