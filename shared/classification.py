@@ -230,14 +230,13 @@ def train_classifier_simple(model, train_loader, val_loader, optimizer, device, 
         for batch in train_loader:
             rate = rate_at(log["steps"]) if rate_at else None
             train_step(batch, model, optimizer, device, pad_token_id, class_weights, rate)
-            log["seen"] += len(batch[0])
             if log["steps"] % eval_freq == 0:
                 log["losses"].append(
                     [calc_class_loss_loader(one, *few, pad_token_id) for one in both]
                 )
                 line = "Ep {} (Step {:06d}): Train loss {:.3f}, Val loss {:.3f}"
                 print(line.format(epoch + 1, log["steps"], *log["losses"][-1]))
-            log["steps"] += 1
+            log |= {"steps": log["steps"] + 1, "seen": log["seen"] + len(batch[0])}
         log["accuracies"].append([calc_accuracy_loader(one, *few, pad_token_id) for one in both])
         line = "Training accuracy: {:.2%} | Validation accuracy: {:.2%}"
         print(line.format(*log["accuracies"][-1]))
