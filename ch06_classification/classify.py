@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"classify: {place}{error}", file=sys.stderr)
         else:
             print(f"{label:4} {p:.3f}  {text}", flush=True)
-    sys.exit(failed)
+    sys.exit(int(failed))
 
 
 if __name__ == "__main__":

@@ -206,6 +206,8 @@ def main(arguments: list[str] | None = None) -> None:
     for name, most in (("--reading-epochs", READING["epochs"]), ("--epochs", LABELS["epochs"])):
         parser.add_argument(name, type=int, default=most, help=f"default: {most}")
     options = parser.parse_args(arguments)
+    if min(options.reading_epochs, options.epochs) < 1:
+        parser.error("--reading-epochs and --epochs must be at least 1")
     try:
         ours = all(
             editions.choice(switch) == known[0] for switch, known in editions.SWITCHES.items()
