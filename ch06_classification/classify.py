@@ -1,6 +1,6 @@
 """Say whether a text message is spam, with the classifier that ships with the course.
 
-    python ch06_classification/classify.py "You have won a prize, reply now"
+    python ch06_classification/classify.py "Win a free holiday, text WIN to 80123"
     python ch06_classification/classify.py < messages.txt
 
 For each message, one a line without an argument: the label, the probability of spam, the message. A message that
@@ -8,6 +8,7 @@ cannot be classified is named on standard error, and the exit status is then 1.
 """
 
 import argparse
+import os
 import sys
 
 from shared import editions
@@ -59,3 +60,5 @@ if __name__ == "__main__":
         main()
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # who reads has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -138,7 +138,8 @@ def fine_tuned(part: str, epochs: int = finetune.LABELS["epochs"], peak: float =
         def loss_of(batch):
             return F.cross_entropy(read(batch[0], classifier, "cpu", data.pad), batch[1])
 
-        loader = finetune.loader_of(data.parts["train"], data.tokenizer, shuffled=True)
+        most = data.cfg["context_length"]
+        loader = finetune.loader_of(data.parts["train"], data.tokenizer, most, shuffled=True)
         finetune.train(classifier, loader, loss_of, epochs, peak)
         found = []
         for name in ("validation", "test"):
@@ -218,6 +219,7 @@ def compare(out: Path, rows: dict, data: Data) -> pd.DataFrame:
             raise ValueError(f"{out} is of other {name}: delete it, or give another --out")
     hard = torch.tensor(data.parts["test"].hard.to_numpy())
     cases = {"all": torch.ones_like(hard), "hard": hard} if hard.any() else {"all": ~hard}
+    order = {name: place for place, name in enumerate(ROWS)}
     rivals = {}
     for name in ("bag of words", "words and characters"):
         validation, test = ROWS[name][0](data, SEEDS[0])
@@ -247,6 +249,7 @@ def compare(out: Path, rows: dict, data: Data) -> pd.DataFrame:
             ]
             print(pd.DataFrame(lines).iloc[:, 2:11].to_string(index=False), flush=True)
             table = pd.concat([table, pd.DataFrame(lines)], ignore_index=True)
+            table = table.sort_values("row", key=lambda names: names.map(order), kind="stable")
             unfinished = out.with_name(f"{out.name}.unfinished")
             table.to_csv(unfinished, index=False, lineterminator="\n")
             unfinished.replace(out)

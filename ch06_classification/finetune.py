@@ -126,14 +126,15 @@ def read_on(model, cfg: dict, texts, tokenizer, checkpoint: Path | None = None, 
     return reader, log
 
 
-def loader_of(messages: pd.DataFrame, tokenizer, shuffled: bool = False) -> DataLoader:
-    """Messages in batches of 16 of about the same length; without `shuffled`, in their order."""
-    dataset = SpamDataset(messages, tokenizer, pad_token_id=tokenizer.eot_token)
-    if shuffled:
-        return DataLoader(
-            dataset, batch_sampler=BatchesByLength(dataset.lengths, LABELS["batch_size"])
-        )
-    return DataLoader(dataset, batch_size=64)
+def loader_of(messages: pd.DataFrame, tokenizer, most: int, shuffled: bool = False) -> DataLoader:
+    """Messages, cut to `most` tokens: in batches of 16 of about the same length, or as they come, 64 at a time."""
+    pad = tokenizer.eot_token
+    dataset = SpamDataset(messages, tokenizer, pad_token_id=pad)
+    if dataset.max_length > most:
+        dataset = SpamDataset(messages, tokenizer, most, pad)
+    if not shuffled:
+        return DataLoader(dataset, batch_size=64)
+    return DataLoader(dataset, batch_sampler=BatchesByLength(dataset.lengths, LABELS["batch_size"]))
 
 
 def spam_probabilities(model, loader: DataLoader, pad: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -148,7 +149,8 @@ def learn_labels(model, cfg: dict, messages: pd.DataFrame, tokenizer, checkpoint
     parts = dict(list(messages.groupby("split")))
     pad = tokenizer.eot_token
     classifier = classifier_from(model, cfg | {"drop_rate": DROPOUT})
-    validation = loader_of(parts["validation"], tokenizer)
+    most = cfg["context_length"]
+    validation = loader_of(parts["validation"], tokenizer, most)
 
     def measure():
         labels, spam = spam_probabilities(classifier, validation, pad)
@@ -157,7 +159,7 @@ def learn_labels(model, cfg: dict, messages: pd.DataFrame, tokenizer, checkpoint
 
     log = train(
         classifier,
-        loader_of(parts["train"], tokenizer, shuffled=True),
+        loader_of(parts["train"], tokenizer, most, shuffled=True),
         lambda batch: calc_class_loss_batch(*batch, classifier, CPU, pad),
         epochs,
         LABELS["peak"],
@@ -184,7 +186,8 @@ def make(
     torch.manual_seed(seed)
     classifier, second = learn_labels(reader, cfg, messages, tokenizer, saved[1], identity, epochs)
     classifier.half().float()  # as it will be stored
-    validation = loader_of(messages[messages.split == "validation"], tokenizer)
+    part = messages[messages.split == "validation"]
+    validation = loader_of(part, tokenizer, cfg["context_length"])
     labels, spam = spam_probabilities(classifier, validation, tokenizer.eot_token)
     threshold = round(choose_threshold(labels, spam), 4)
     log = pd.DataFrame(
