@@ -28,6 +28,7 @@ COURSE_TOKENIZER = CHAPTER_2 / "course_tokenizer.txt"
 MESSAGES = Path(__file__).parent.parent / "ch06_classification" / "messages.csv"
 INSTRUCTIONS = Path(__file__).parent.parent / "ch07_instruction" / "instructions.json"
 COURSE_GPT = Path(__file__).parent.parent / "ch05_pretraining" / "course_gpt"
+SPAM_GPT = Path(__file__).parent.parent / "ch06_classification" / "spam_gpt"
 
 # the first value of each is the default
 SWITCHES = {
@@ -136,9 +137,15 @@ def tokenizer() -> tiktoken.Encoding:
 
     Raises ValueError where the stored tokenizer is damaged, AssetError where GPT-2's files are not to be had.
     """
-    if choice("COURSE_MODEL") == "course-gpt":
-        return _course_encoding(COURSE_TOKENIZER)
-    return gpt2_encoding()
+    return course_encoding() if choice("COURSE_MODEL") == "course-gpt" else gpt2_encoding()
+
+
+def course_encoding() -> tiktoken.Encoding:
+    """The course's encoding of 4,096 tokens, whatever the edition; built once.
+
+    Raises ValueError where the stored tokenizer is damaged.
+    """
+    return _course_encoding(COURSE_TOKENIZER)
 
 
 def gpt2_encoding() -> tiktoken.Encoding:
@@ -157,6 +164,23 @@ def pretrained():
     """
     model = choice("COURSE_MODEL")
     return load_model(COURSE_GPT) if model == "course-gpt" else _gpt2(model)
+
+
+def classifier():
+    """The spam classifier of chapter 6, in float32 and ready to use (dropout off), and its configuration.
+
+    Whatever COURSE_MODEL says it is the course's own, and its tokenizer is `course_encoding()`. Logits `(B, T, 2)`
+    are read at a message's last token. The configuration has `classes`, ["ham", "spam"], and `threshold`: from
+    that probability of spam on a message counts as spam. Raises ValueError where the stored model is damaged.
+    """
+    from torch import nn
+
+    from shared.gpt_model import GPTModel
+
+    cfg, weights = _stored(SPAM_GPT)
+    model = GPTModel({key: cfg[key] for key in cfg if key not in ("classes", "threshold")})
+    model.out_head = nn.Linear(cfg["emb_dim"], len(cfg["classes"]))
+    return filled(model, weights, SPAM_GPT), cfg
 
 
 def load_model(folder: Path):

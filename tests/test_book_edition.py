@@ -11,6 +11,7 @@ from shared import assets, editions
 
 ROOT = Path(__file__).parent.parent
 CHAPTERS = {"ch02": "ch02_text_data", "ch03": "ch03_attention", "ch04": "ch04_gpt_model"}
+CHAPTER_6 = {"ch06": "ch06_classification"}  # with the course's model: GPT-2 would need its weights
 BANNER = "data: book (the book's); model: gpt2 (50,257 tokens)"
 REAL = assets.cache_folder()
 # what stands before the lesson's first cell: checksums of the stand-ins, if there are any
@@ -22,11 +23,11 @@ for name, digest in {digests}.items():
 """
 
 
-def outputs_of_the_book_edition(chapter, folder, monkeypatch, digests):
+def outputs_of_the_book_edition(chapter, folder, monkeypatch, digests, model="gpt2"):
     monkeypatch.setenv("COURSE_CACHE", str(folder))
     monkeypatch.setenv("COURSE_DATA", "book")
-    monkeypatch.setenv("COURSE_MODEL", "gpt2")
-    path = ROOT / CHAPTERS[chapter]
+    monkeypatch.setenv("COURSE_MODEL", model)
+    path = ROOT / (CHAPTERS | CHAPTER_6)[chapter]
     notebook = nbformat.read(path / f"{chapter}.ipynb", as_version=4)
     notebook.cells.insert(0, nbformat.v4.new_code_cell(PREPARE.format(digests=digests)))
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path)}}).execute()
@@ -73,3 +74,25 @@ def test_on_the_real_files(chapter, monkeypatch):
     printed = outputs_of_the_book_edition(chapter, REAL, monkeypatch, {})
     for line in REAL_OUTPUTS[chapter]:
         assert line in printed
+
+
+COLLECTION = "SMSSpamCollection"
+
+
+def test_chapter_6_on_stand_in_messages(tmp_path, monkeypatch):
+    """A few of the course's messages as the collection has them: tabs, quotation marks, repeats, one very long."""
+    table = editions.messages().sample(1400, random_state=5)
+    lines = [f"{label}\t{text}" for label, text in zip(table.label, table.text)]
+    lines += lines[:40] + [f"ham\t{'so long as this ' * 60}"]
+    content = ("\n".join(lines) + "\n").encode()
+    (tmp_path / COLLECTION).write_bytes(content)
+    digests = {COLLECTION: hashlib.sha256(content).hexdigest()}
+    printed = outputs_of_the_book_edition("ch06", tmp_path, monkeypatch, digests, "course-gpt")
+    assert "data: book (the book's); model: course-gpt (4,096 tokens)" in printed
+    assert f"of {len(lines):,} messages are left" in printed
+
+
+@pytest.mark.skipif(not (REAL / COLLECTION).exists(), reason="the book's messages are not here")
+def test_chapter_6_on_the_real_messages(monkeypatch):
+    printed = outputs_of_the_book_edition("ch06", REAL, monkeypatch, {}, "course-gpt")
+    assert "of 5,574 messages are left" in printed

@@ -1,12 +1,16 @@
 """The course's text messages: as the data card says, nothing twice, nobody real."""
 
+import dataclasses
+import hashlib
 import math
+import random
 import re
 from collections import Counter, defaultdict
 
+import pandas as pd
 import pytest
 
-from shared import editions
+from shared import assets, editions
 
 RESERVED = re.compile(r"(^|\.)(example\.(com|org|net)|[\w-]+\.(example|test))$", re.IGNORECASE)
 DOMAIN = re.compile(r"\b[\w-]+(?:\.[\w-]+)*\.(?:com|org|net|io|uk|info|biz|app|ly|me|example|test)\b", re.I)  # fmt: skip
@@ -69,3 +73,41 @@ def test_neither_length_nor_a_link_tells(table):
     link = table.text.str.contains(DOMAIN.pattern, case=False)
     assert (link & (table.label == "ham")).sum() > 60
     assert link[table.label == "spam"].mean() < 0.5
+
+
+@pytest.fixture
+def collection(monkeypatch, tmp_path):
+    """As large as the SMS Spam Collection, with its 403 repeats and a quotation mark that closes two lines on."""
+    draw = random.Random(1)
+    lines = [f"{draw.choice(['ham'] * 6 + ['spam'])}\tmessage {i}" for i in range(5168)]
+    lines += draw.choices(lines[300:600], k=403)  # some many times
+    draw.shuffle(lines)
+    lines[1000:1000] = ['ham\t"so he said', "ham\twhat?", 'spam\tNo"']
+    path = tmp_path / "SMSSpamCollection"
+    path.write_bytes(("\n".join(lines) + "\n").encode())
+    asset = assets.FILES[path.name]
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setitem(assets.FILES, path.name, dataclasses.replace(asset, sha256=digest))
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
+    monkeypatch.setenv("COURSE_DATA", "book")
+    return path
+
+
+def test_the_books_messages_are_read_whole(collection):
+    table = editions.messages()
+    assert len(table) == 5574 and table.text.duplicated().sum() == 403
+    as_csv = pd.read_csv(collection, sep="\t", header=None)  # quotation marks taken for quoting
+    assert len(as_csv) == 5572
+    assert (table.split == "test").sum() == 1115 and (table.split == "validation").sum() == 557
+    assert table.text[1000:1003].tolist() == ['"so he said', "what?", 'No"']
+
+
+def test_no_repeat_is_in_the_books_test_part(collection):
+    """And how many would be, if rows were drawn regardless of it."""
+    table = editions.messages()
+    apart = table.split != "train"
+    assert not table.text[apart].duplicated().any()
+    assert not table.text[apart].isin(table.text[~apart]).any()
+    drawn = table.sample(frac=1, random_state=123)
+    test, rest = drawn[:1115], drawn[1115:]
+    assert 50 < test.text.isin(rest.text).sum() < 250

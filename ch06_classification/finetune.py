@@ -1,0 +1,228 @@
+"""Make the spam classifier that ships with the course, spam_gpt/, from the pretrained model and the messages.
+
+    python ch06_classification/finetune.py
+    COURSE_DATA=book COURSE_MODEL=gpt2 python ch06_classification/finetune.py --out FOLDER
+
+First the model reads the training messages as a language model, without labels (Gururangan and others, "Don't stop
+pretraining", 2020); then all its layers learn to tell spam from ham. The decision threshold is chosen on the
+validation part. The test part is not used. Every epoch ends with a save beside FOLDER: the same command goes on
+from there after an interruption, with the numbers that it would have had.
+"""
+
+import argparse
+import functools
+import hashlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader
+
+from shared import editions
+from shared.assets import AssetError
+from shared.classification import (
+    BatchesByLength,
+    SpamDataset,
+    calc_class_loss_batch,
+    choose_threshold,
+    classifier_from,
+    loader_logits,
+    scores,
+)
+from shared.gpt_model import GPTModel
+from shared.pretraining import (
+    calc_loss_batch,
+    learning_rate,
+    load_checkpoint,
+    parameter_groups,
+    save_checkpoint,
+)
+
+READING = {"epochs": 4, "batch_size": 32, "peak": 1e-3}  # the messages as a language model
+LABELS = {"epochs": 3, "batch_size": 16, "peak": 6e-4}  # and with their labels
+DROPOUT, DECAY, CLIP = 0.1, 0.1, 1.0
+CPU = "cpu"
+
+
+def autocast() -> torch.autocast:
+    """bf16 where the processor has it, which is then more than twice as fast; else no change."""
+    able = torch.cpu.get_capabilities()
+    fast = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    return torch.autocast(CPU, torch.bfloat16, enabled=fast)
+
+
+def train(model, loader, loss_of: Callable, epochs: int, peak: float, checkpoint: Path | None = None,
+          identity: str = "", measure: Callable = dict) -> list[dict]:  # fmt: skip
+    """Train with AdamW, warm-up over a tenth of the steps and a cosine down to 0. A row of the log for each epoch.
+
+    `loss_of(batch)` gives the loss, `measure()` more of a row. After each epoch all is saved to the file
+    `checkpoint`; a run that finds one goes on from there. ValueError if it belongs to another run.
+    """
+    optimizer = torch.optim.AdamW(parameter_groups(model, DECAY), lr=peak)
+    rows, total = [], epochs * len(loader)
+    if checkpoint and checkpoint.exists():
+        state = load_checkpoint(checkpoint, model, optimizer)
+        if state.get("identity") != identity:
+            raise ValueError(
+                f"{checkpoint} is of another run ({state.get('identity')}; this one is {identity}): "
+                "delete it to begin anew"
+            )
+        rows = state["rows"]
+    for epoch in range(len(rows), epochs):
+        model.train()
+        losses = []
+        for step, batch in enumerate(loader, start=epoch * len(loader) + 1):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, total, total // 10, peak)
+            optimizer.zero_grad()
+            with autocast():
+                loss = loss_of(batch)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+            optimizer.step()
+            losses.append(loss.item())
+        rows.append({"epoch": epoch + 1, "loss": round(sum(losses) / len(losses), 4)} | measure())
+        print(", ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
+        if checkpoint:
+            save_checkpoint(checkpoint, model, optimizer, rows=rows, identity=identity)
+    return rows
+
+
+def windows(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and next tokens of texts of different length, `(B, T)` each; targets are -100 where there is none."""
+    parts = [torch.tensor(row) for row in rows]
+    inputs, targets = [part[:-1] for part in parts], [part[1:] for part in parts]
+    pad = functools.partial(nn.utils.rnn.pad_sequence, batch_first=True)
+    return pad(inputs), pad(targets, padding_value=-100)
+
+
+def read_on(model, cfg: dict, texts, tokenizer, checkpoint: Path | None = None, identity: str = "",
+            epochs: int = READING["epochs"]):  # fmt: skip
+    """A copy of a language model that has read these texts, too, and the log of it.
+
+    Each text stands between two `<|endoftext|>`.
+    """
+    reader = GPTModel(cfg | {"drop_rate": DROPOUT})
+    reader.load_state_dict(model.state_dict())
+    end = [tokenizer.eot_token]
+    rows = [
+        (end + tokenizer.encode_ordinary(text) + end)[: cfg["context_length"]] for text in texts
+    ]
+    batches = BatchesByLength([len(row) for row in rows], READING["batch_size"])
+    loader = DataLoader(rows, batch_sampler=batches, collate_fn=windows)
+    log = train(
+        reader,
+        loader,
+        lambda batch: calc_loss_batch(*batch, reader, CPU),
+        epochs,
+        READING["peak"],
+        checkpoint,
+        identity,
+    )
+    return reader, log
+
+
+def loader_of(messages: pd.DataFrame, tokenizer, most: int, shuffled: bool = False) -> DataLoader:
+    """Messages, cut to `most` tokens: in batches of 16 of about the same length, or as they come, 64 at a time."""
+    pad = tokenizer.eot_token
+    dataset = SpamDataset(messages, tokenizer, pad_token_id=pad)
+    if dataset.max_length > most:
+        dataset = SpamDataset(messages, tokenizer, most, pad)
+    if not shuffled:
+        return DataLoader(dataset, batch_size=64)
+    return DataLoader(dataset, batch_sampler=BatchesByLength(dataset.lengths, LABELS["batch_size"]))
+
+
+def spam_probabilities(model, loader: DataLoader, pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels and probabilities of spam of a loader's messages, `(N,)` each."""
+    labels, logits = loader_logits(loader, model, CPU, pad_token_id=pad)
+    return labels, F.softmax(logits, dim=-1)[:, 1]
+
+
+def learn_labels(model, cfg: dict, messages: pd.DataFrame, tokenizer, checkpoint: Path | None = None,
+                 identity: str = "", epochs: int = LABELS["epochs"]):  # fmt: skip
+    """A classifier: a copy of the model with a new head, trained in all layers on the part `train`; and its log."""
+    parts = dict(list(messages.groupby("split")))
+    pad = tokenizer.eot_token
+    classifier = classifier_from(model, cfg | {"drop_rate": DROPOUT})
+    most = cfg["context_length"]
+    validation = loader_of(parts["validation"], tokenizer, most)
+
+    def measure():
+        labels, spam = spam_probabilities(classifier, validation, pad)
+        found = scores(labels, (spam >= 0.5).long())
+        return {f"validation {name}": round(found[name], 4) for name in ("accuracy", "F1")}
+
+    log = train(
+        classifier,
+        loader_of(parts["train"], tokenizer, most, shuffled=True),
+        lambda batch: calc_class_loss_batch(*batch, classifier, CPU, pad),
+        epochs,
+        LABELS["peak"],
+        checkpoint,
+        identity,
+        measure,
+    )
+    return classifier, log
+
+
+def make(
+    out: Path, seed: int = 123, reading: int = READING["epochs"], epochs: int = LABELS["epochs"]
+):
+    """Write the folder `out`, as `editions.classifier` reads it. What it saves meanwhile lies beside it."""
+    messages, tokenizer = editions.messages(), editions.tokenizer()
+    model, cfg = editions.pretrained()
+    content = repr((messages.values.tolist(), cfg)).encode()
+    identity = f"data and model {hashlib.sha256(content).hexdigest()[:8]}, seed {seed}, epochs {reading} and {epochs}"
+    saved = [out.with_name(f"{out.name}.{stage}.pt") for stage in ("reading", "labels")]
+
+    torch.manual_seed(seed)
+    texts = messages.text[messages.split == "train"]
+    reader, first = read_on(model, cfg, texts, tokenizer, saved[0], identity, reading)
+    torch.manual_seed(seed)
+    classifier, second = learn_labels(reader, cfg, messages, tokenizer, saved[1], identity, epochs)
+    classifier.half().float()  # as it will be stored
+    part = messages[messages.split == "validation"]
+    validation = loader_of(part, tokenizer, cfg["context_length"])
+    labels, spam = spam_probabilities(classifier, validation, tokenizer.eot_token)
+    threshold = round(choose_threshold(labels, spam), 4)
+    log = pd.DataFrame(
+        [{"stage": "reading"} | row for row in first]
+        + [{"stage": "labels"} | row for row in second]
+    )
+    cfg = cfg | {"tie_weights": False, "classes": ["ham", "spam"], "threshold": threshold}
+    editions.save_model(out, classifier, cfg, log.to_csv(index=False, lineterminator="\n"))
+    for path in saved:
+        path.unlink()
+    found = scores(labels, (spam >= threshold).long())
+    print(f"{out}: threshold {threshold}; validation", {k: round(v, 3) for k, v in found.items()})
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, default=editions.SPAM_GPT, help="the folder to write")
+    parser.add_argument("--seed", type=int, default=123)
+    for name, most in (("--reading-epochs", READING["epochs"]), ("--epochs", LABELS["epochs"])):
+        parser.add_argument(name, type=int, default=most, help=f"default: {most}")
+    options = parser.parse_args(arguments)
+    if min(options.reading_epochs, options.epochs) < 1:
+        parser.error("--reading-epochs and --epochs must be at least 1")
+    try:
+        ours = all(
+            editions.choice(switch) == known[0] for switch, known in editions.SWITCHES.items()
+        )
+        if not ours and options.out == editions.SPAM_GPT:
+            raise ValueError("that folder is the course edition's: give another one (--out FOLDER)")
+        make(options.out, options.seed, options.reading_epochs, options.epochs)
+    except (ValueError, OSError, AssetError) as error:
+        sys.exit(f"finetune: {error}")
+    except KeyboardInterrupt:
+        sys.exit("finetune: interrupted; the same command goes on after the last whole epoch")
+
+
+if __name__ == "__main__":
+    main()
