@@ -151,7 +151,7 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
 
     A text ends before its eos_id, which fills it up while others go on. Of a prompt beyond the context
     the end is read, with a warning. ValueError: an empty prompt, settings that make no sense."""
-    check_ids(idx, 1 - idx.shape[-1:].numel(), context_size)
+    check_ids(idx, 1 - idx.shape[-1:].numel(), context_size)  # a long prompt counts as one token
     if context_size > (limit := model.pos_emb.num_embeddings):
         raise ValueError(f"context_size is {context_size}; this model has {limit} positions")
     if (T := idx.shape[1]) > context_size:
