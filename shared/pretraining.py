@@ -138,7 +138,7 @@ def next_token_probabilities(logits, temperature=1.0, top_k=None, top_p=None):
     probabilities = torch.softmax(logits / max(temperature, 1e-30), dim=-1)
     if top_p is not None and top_p < 1:
         ranked = probabilities.sort(descending=True).values
-        unneeded = ranked.cumsum(dim=-1) - ranked >= top_p
+        unneeded = (ranked.cumsum(dim=-1) - ranked >= top_p) & (ranked < ranked[:, :1])
         least = ranked.masked_fill(unneeded, torch.inf).min(dim=-1, keepdim=True).values
         probabilities = probabilities.masked_fill(probabilities < least, 0.0)
     return probabilities / probabilities.sum(dim=-1, keepdim=True)
@@ -151,7 +151,7 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
 
     A text ends before its eos_id, which fills it up while others go on. Of a prompt beyond the context
     the end is read, with a warning. ValueError: an empty prompt, settings that make no sense."""
-    check_ids(idx, 1 - idx.shape[-1:].numel(), context_size)
+    check_ids(idx, 1 - idx.shape[-1:].numel(), context_size)  # a long prompt counts as one token
     if context_size > (limit := model.pos_emb.num_embeddings):
         raise ValueError(f"context_size is {context_size}; this model has {limit} positions")
     if (T := idx.shape[1]) > context_size:
@@ -161,9 +161,7 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
         for _ in range(max_new_tokens):
             logits = next_token_logits(model, idx, context_size, cache)  # (B, V)
             shares = next_token_probabilities(logits, temperature, top_k, top_p)
-            idx_next = (
-                torch.multinomial(shares, 1) if temperature else shares.argmax(-1, keepdim=True)
-            )
+            idx_next = torch.multinomial(shares, 1) if temperature else shares.topk(1).indices
             if eos_id is not None:
                 idx_next = idx_next.masked_fill(ended, eos_id)
                 if (ended := idx_next == eos_id).all():
@@ -208,12 +206,15 @@ def load_checkpoint(path, model, optimizer=None):
     check_shapes(weights, model.state_dict(), path)
     if optimizer is not None and "optimizer_state_dict" not in state:
         raise ValueError(f"{path}: weights alone; load it without an optimizer")
-    model.load_state_dict(weights)
     if optimizer is not None:
-        optimizer.load_state_dict(state["optimizer_state_dict"])
-        if "rng" in state:  # the book's checkpoints have none
-            torch.set_rng_state(state["rng"])
-            torch.cuda.set_rng_state_all(state["cuda_rng"][: torch.cuda.device_count()])
+        try:  # before the weights: it refuses other groups
+            optimizer.load_state_dict(state["optimizer_state_dict"])
+        except ValueError as error:
+            raise ValueError(f"{path}: it is another optimizer's state: {error}") from None
+    model.load_state_dict(weights)
+    if optimizer is not None and "rng" in state:  # the book's checkpoints have none
+        torch.set_rng_state(state["rng"])
+        torch.cuda.set_rng_state_all(state["cuda_rng"][: torch.cuda.device_count()])
     return state.get("progress", {})
 
 
@@ -284,8 +285,7 @@ def parameter_groups(model, weight_decay):
     """Groups for AdamW: matrices decay, vectors (biases, LayerNorm) do not. A tied matrix counts once."""
     trained = [p for p in model.parameters() if p.requires_grad]
     matrices, vectors = [p for p in trained if p.dim() >= 2], [p for p in trained if p.dim() < 2]
-    groups = (matrices, weight_decay), (vectors, 0.0)
-    return [{"params": group, "weight_decay": decay} for group, decay in groups]
+    return [{"params": p, "weight_decay": d} for p, d in ((matrices, weight_decay), (vectors, 0.0))]
 
 
 # ch05.ipynb: initialise

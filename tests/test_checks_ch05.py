@@ -35,6 +35,15 @@ def likeliest(logits, T):
     return F.one_hot((logits / T).argmax(), len(logits)).float()
 
 
+def by_exponentials(logits, T, n):
+    return torch.exp(logits / T) / torch.exp(logits / T).sum() * n
+
+
+def in_place(logits, T, n):
+    logits /= T
+    return n * logits.softmax(dim=-1)
+
+
 # 5.2: settings for a job
 
 JOBS = {
@@ -58,14 +67,45 @@ TINY_P = {"temperature": 1.0, "top_p": 1e-6}
 # 5.4: one more epoch
 
 
-def continued(load=load_checkpoint, epochs=1, freq=None, result=slice(None)):
+def continued(
+    load=load_checkpoint, epochs=1, freq=None, result=slice(None), eval_iter=1, before=None
+):
     def answer(path, model, optimizer, train_loader, val_loader, tokenizer):
         load(path, model, optimizer)
+        if before:
+            before(train_loader, val_loader)
         every = freq or len(train_loader)
-        settings = "cpu", epochs, every, 1, "The", tokenizer
+        settings = "cpu", epochs, every, eval_iter, "The", tokenizer
         return train_model_simple(model, train_loader, val_loader, optimizer, *settings)[result]
 
     return answer
+
+
+def exchanged_losses(*given):
+    losses, val_losses, tokens = continued()(*given)
+    return val_losses, losses, tokens
+
+
+def nothing_to_show(*given):
+    continued()(*given)
+    return [], [], []
+
+
+def any_lists(*given):
+    losses, *_ = continued()(*given)
+    return losses, [1.0], [64]
+
+
+def another_optimizer(path, model, optimizer, train_loader, val_loader, tokenizer):
+    new = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
+    load_checkpoint(path, model, optimizer)
+    return continued(lambda *parts: None)(path, model, new, train_loader, val_loader, tokenizer)
+
+
+def half_an_epoch(path, model, optimizer, train_loader, val_loader, tokenizer):
+    load_checkpoint(path, model, optimizer)
+    some = [batch for batch, _ in zip(train_loader, range(len(train_loader) // 2))]
+    return continued(lambda *parts: None)(path, model, optimizer, some, val_loader, tokenizer)
 
 
 def weights_only(path, model, optimizer):
@@ -107,6 +147,12 @@ def loss(evaluation=True, gradients=False, restore=True, reduce="targets"):
     return answer
 
 
+def gradients_off_for_good(model, loader):
+    with evaluation_mode(model):
+        torch.set_grad_enabled(False)
+        return calc_loss_loader(loader, model, "cpu")
+
+
 def perplexity(model, loader):
     return torch.tensor(loss()(model, loader)).exp().item()
 
@@ -143,6 +189,11 @@ def beyond_the_end(logits, temperature, top_k, top_p):
     return torch.searchsorted(shares.cumsum(dim=-1), torch.rand(len(logits), 1)).squeeze(1)
 
 
+def as_a_column(logits, temperature, top_k, top_p):
+    shares = next_token_probabilities(logits, temperature, top_k, top_p)
+    return torch.multinomial(shares, 1)
+
+
 def one_token(logits, temperature, top_k, top_p):
     return sampler()(logits, temperature, top_k, top_p)[:1]
 
@@ -162,12 +213,20 @@ def compare(n=100_000, tolerance=5.0, fixed=None):
     return answer
 
 
+def no_look_beyond(sample, probabilities):
+    shares = sample(100_000).bincount(minlength=len(probabilities)) / 100_000
+    error = (probabilities * (1 - probabilities) / 100_000).sqrt()
+    return bool(((shares - probabilities).abs() <= 5 * error + 1e-6).all())
+
+
 def only_the_top(sample, probabilities):
     return bool((sample(1000) == probabilities.argmax()).float().mean() < 0.99)
 
 
 WRONG = [
     ("expected_draws", drawn, "you draw"),
+    ("expected_draws", by_exponentials, "nan: exp of a large logit overflows"),
+    ("expected_draws", in_place, "have changed"),
     ("expected_draws", expected(likeliest), "argmax"),
     ("expected_draws", expected(lambda x, T: (x * T).softmax(dim=-1)), "multiply"),
     ("expected_draws", expected(lambda x, T: x.softmax(dim=-1)), "temperature is not used"),
@@ -177,11 +236,13 @@ WRONG = [
     ("expected_draws", expected(lambda x, T: (x / T).softmax(dim=-1)[:5]), "the shape is"),
     ("settings_for", jobs(librarian={"temperature": 0.1}), "librarian"),
     ("settings_for", jobs(librarian={"temperature": 0.5, "top_k": 3}), "librarian"),
-    ("settings_for", jobs(statistician={}), "statistician"),
+    ("settings_for", jobs(librarian={"temperature": 1.0}), "the same question can get two"),
+    ("settings_for", jobs(statistician={}), "0 unless you give one"),
+    ("settings_for", jobs(poet={"top_p": 0.9}), "poet: only the likeliest can come"),
     ("settings_for", jobs(statistician={"temperature": 0.9}), "statistician"),
     ("settings_for", jobs(statistician={"temperature": 1.0, "top_k": 50}), "statistician"),
     ("settings_for", jobs(novelist={"temperature": 1.0}), "not 40"),
-    ("settings_for", jobs(novelist={"top_k": 40}), "novelist"),
+    ("settings_for", jobs(novelist={"top_k": 40}), "0 unless you give one"),
     ("settings_for", jobs(novelist={"temperature": 0.7, "top_k": 40}), "own probabilities"),
     ("settings_for", jobs(poet={"temperature": 1.3}), "however absurd"),
     ("settings_for", jobs(poet={"temperature": 1.0, "top_p": 0.9}), "no bolder"),
@@ -198,6 +259,12 @@ WRONG = [
     ("deterministic_settings", lambda: [T0, K1], "three settings"),
     ("deterministic_settings", lambda: [T0, K1, {"temperature": 0.01}], "setting 3: with 40"),
     ("deterministic_settings", lambda: [T0, K1, {"temperature": 1.0, "top_p": 0.01}], "50,257"),
+    (
+        "deterministic_settings",
+        lambda: [T0, K1, TINY_P | {"top_p": 2e-5}],
+        "setting 3: with 50,257",
+    ),
+    ("deterministic_settings", lambda: [{"temperature": 1e-7}, K1, TINY_P], "setting 1: with"),
     ("deterministic_settings", lambda: [T0, T0, TINY_P], "none of the three does it by top_k"),
     ("deterministic_settings", lambda: [T0, K1, K1 | TINY_P], "alone"),
     ("deterministic_settings", lambda: [T0 | {"top_k": 1}, K1, TINY_P], "alone"),
@@ -206,16 +273,28 @@ WRONG = [
         lambda: [T0, K1, {"temperature": 1.0, "top_k": 2}],
         "of them can come",
     ),
-    ("one_more_epoch", continued(weights_only), "optimizer and the random numbers"),
-    ("one_more_epoch", continued(random_numbers_left), "optimizer and the random numbers"),
+    ("one_more_epoch", continued(weights_only), "the optimizer is new"),
+    ("one_more_epoch", another_optimizer, "the optimizer is new"),
+    ("one_more_epoch", continued(random_numbers_left), "of the checkpoint are not in force"),
     ("one_more_epoch", continued(lambda *parts: None), "began anew"),
-    ("one_more_epoch", continued(epochs=2), "optimizer and the random numbers"),
-    ("one_more_epoch", continued(freq=2), "one evaluation"),
+    ("one_more_epoch", continued(epochs=2), "you trained"),
+    ("one_more_epoch", half_an_epoch, "you trained"),
+    ("one_more_epoch", continued(freq=2), "you evaluated"),
+    ("one_more_epoch", continued(before=lambda a, b: torch.manual_seed(123)), "set by a seed"),
+    ("one_more_epoch", continued(before=lambda a, b: torch.manual_seed(7)), "the last thing"),
+    ("one_more_epoch", continued(before=lambda a, b: next(iter(a))), "the training loader"),
+    ("one_more_epoch", continued(before=lambda a, b: next(iter(b))), "the validation loader"),
+    ("one_more_epoch", continued(before=lambda a, b: [*a, *b] and None), "(both)"),
     ("one_more_epoch", continued(result=slice(0, 1)), "three lists"),
+    ("one_more_epoch", continued(eval_iter=None), "eval_iter=1"),
+    ("one_more_epoch", exchanged_losses, "are exchanged"),
+    ("one_more_epoch", nothing_to_show, "a list is empty"),
+    ("one_more_epoch", any_lists, "but the validation loss"),
     ("one_more_epoch", nothing_trained, "was not trained on"),
     ("repaired_loss", loss(evaluation=False), "dropout is active"),
     ("repaired_loss", loss(restore=False), "left in the other"),
     ("repaired_loss", loss(gradients=True), "gradients are recorded"),
+    ("repaired_loss", gradients_off_for_good, "stay switched off"),
     ("repaired_loss", loss(reduce="batches"), "batches are averaged"),
     ("repaired_loss", loss(reduce="windows"), "number of windows"),
     ("repaired_loss", loss(reduce="sum"), "the sum over all targets"),
@@ -235,16 +314,20 @@ WRONG = [
         sampler("ranks", "undivided"),
         "ranks among the top k in place of token IDs and",
     ),
+    ("repaired_sampler", sampler("order"), "before top-k has cut"),
+    ("repaired_sampler", as_a_column, "one a row, (40000,)"),
     ("repaired_sampler", beyond_the_end, "does not exist"),
     ("repaired_sampler", row_zero_for_all, "mixed up"),
     ("repaired_sampler", one_token, "one a row"),
     ("draws_as_claimed", compare(n=300), "got through"),
-    ("draws_as_claimed", compare(fixed=1e-3, n=1000), "was accused"),
+    ("draws_as_claimed", compare(fixed=1e-3, n=1000), "were accused"),
     ("draws_as_claimed", compare(fixed=0.05), "got through"),
-    ("draws_as_claimed", compare(tolerance=1.0), "was accused"),
+    ("draws_as_claimed", compare(tolerance=1.0), "were accused"),
+    *[("draws_as_claimed", compare(n, 3.0), "were accused") for n in (100_000, 200_000, 400_000)],
+    ("draws_as_claimed", no_look_beyond, "the answer is False"),
     ("draws_as_claimed", only_the_top, "got through"),
     ("draws_as_claimed", lambda sample, probabilities: True, "got through"),
-    ("draws_as_claimed", lambda sample, probabilities: False, "was accused"),
+    ("draws_as_claimed", lambda sample, probabilities: False, "were accused"),
     ("draws_as_claimed", lambda sample, probabilities: 0.7, "True or False"),
 ]
 
@@ -255,6 +338,7 @@ def test_wrong_answers_are_refused(name, answer, says):
     result = getattr(check, name)(answer)
     assert not result.ok and result.text.startswith("wrong: "), result.text
     assert says in result.text, result.text
+    assert torch.is_grad_enabled()
 
 
 NAMES = sorted({name for name, _, _ in WRONG})
@@ -288,10 +372,6 @@ def test_other_right_answers_are_accepted():
         with evaluation_mode(model), torch.inference_mode():
             return calc_loss_loader(loader, model, "cpu")
 
-    def as_a_column(logits, temperature, top_k, top_p):
-        shares = next_token_probabilities(logits, temperature, top_k, top_p)
-        return torch.multinomial(shares, 1)
-
     def by_running_sums(logits, temperature, top_k, top_p):
         sums = next_token_probabilities(logits, temperature, top_k, top_p).cumsum(dim=-1)
         draws = torch.rand(len(sums), 1) * sums[:, -1:]
@@ -303,9 +383,10 @@ def test_other_right_answers_are_accepted():
     assert check.deterministic_settings(lambda: reordered).ok
     assert check.one_more_epoch(continued(freq=10**9)).ok
     assert check.repaired_loss(loaders_loss).ok and check.repaired_loss(loss()).ok
-    assert check.repaired_sampler(as_a_column).ok and check.repaired_sampler(by_running_sums).ok
+    assert check.repaired_sampler(by_running_sums).ok
     assert check.repaired_sampler(sampler()).ok
     assert check.draws_as_claimed(compare()).ok and check.draws_as_claimed(compare(300_000, 6)).ok
+    assert check.draws_as_claimed(compare(tolerance=4)).ok
 
 
 def test_an_answer_does_not_print_through_the_check(capsys):

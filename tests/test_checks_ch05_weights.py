@@ -29,11 +29,13 @@ def measured(
     means=False,
     shuffle=False,
     restore=True,
+    drop=False,
+    length=None,
 ):
     """An answer with any of these faults."""
 
     def losses_on_text(model, tokenizer, text):
-        T = model.pos_emb.num_embeddings
+        T = length or model.pos_emb.num_embeddings
         at = split(tokenizer, text) if split else int(0.9 * len(text))
         found = []
         if not restore:
@@ -42,7 +44,7 @@ def measured(
             for part in (text[:at], text[at:]):
                 step = max(1, int(T * stride))
                 loader = create_dataloader_v1(
-                    part, batch, T, step, shuffle, False, tokenizer=tokenizer
+                    part, batch, T, step, shuffle, drop, tokenizer=tokenizer
                 )
                 if means:
                     losses = [calc_loss_batch(x, y, model, "cpu").item() for x, y in loader]
@@ -152,11 +154,53 @@ def other_eps(gpt):
     gpt.final_norm.eps = 1e-3
 
 
+def thirds_in_another_order(gpt):
+    att = gpt.trf_blocks[0].att
+    att.W_query, att.W_key, att.W_value = att.W_key, att.W_value, att.W_query
+
+
+def biases_in_another_order(gpt):
+    att = gpt.trf_blocks[1].att
+    att.W_key.bias, att.W_value.bias = att.W_value.bias, att.W_key.bias
+
+
+def biases_forgotten(gpt, params):
+    old = [block.att.W_query.bias.clone() for block in gpt.trf_blocks]
+    load_weights_into_gpt(gpt, params)
+    with torch.no_grad():
+        for block, bias in zip(gpt.trf_blocks, old):
+            block.att.W_query.bias.copy_(bias)
+    return gpt
+
+
+def tied_for_good(gpt):
+    gpt.out_head.weight = gpt.tok_emb.weight
+
+
+def memory_shared(gpt, params):
+    load_weights_into_gpt(gpt, params)
+    gpt.final_norm.scale.data = params["ln_f.weight"]
+    return gpt
+
+
+SHAPES = {"ln_f.bias": (24,), "h.1.mlp.c_fc.bias": (96,), "h.0.attn.c_proj.weight": (24, 24)}
+SHAPES |= {"wpe.weight": (12, 24), "wte.weight": (260, 24)}
+
+
 def spread(params):
-    """What copy_ alone would do: one number for a whole parameter."""
-    sizes = {"ln_f.bias": (24,), "h.1.mlp.c_fc.bias": (96,), "h.0.attn.c_proj.weight": (24, 24)}
-    alone = [name for name, tensor in params.items() if tensor.numel() == 1]
-    return params | {name: params[name].expand(sizes[name]) for name in alone}
+    """What copy_ alone would do: one number for a whole parameter, one row for a table."""
+    small = [name for name, size in SHAPES.items() if params[name].shape != size]
+    small = [name for name in small if name != "wte.weight"]
+    return params | {name: params[name].expand(SHAPES[name]) for name in small}
+
+
+def rows_spread(params):
+    """What is left of that if tensors of one number are refused."""
+    return spread(params) if all(t.numel() > 1 for t in params.values()) else params
+
+
+def as_many_numbers(params):
+    return params | {"wte.weight": params["wte.weight"].reshape(260, 24)}
 
 
 def changes_what_it_gets(gpt, params):
@@ -192,6 +236,12 @@ def wrong_shape_is_a_runtime_error(gpt, params):
     return copied()(gpt, params)
 
 
+def shapes_asserted(gpt, params):
+    for name, size in SHAPES.items():
+        assert params[name].shape == size
+    return copied()(gpt, params)
+
+
 def c_fc_not_turned(gpt, params):
     with torch.no_grad():
         gpt.trf_blocks[0].ff.layers[0].weight.copy_(params["h.0.mlp.c_fc.weight"])
@@ -204,7 +254,10 @@ WRONG = [
     ("losses_on_text", measured(means=True), "a mean over batches"),
     ("losses_on_text", measured(means=True, batch=3), "a mean over batches"),
     ("losses_on_text", measured(stride=0.5), "overlap"),
-    ("losses_on_text", measured(stride=1 / 12), "the losses are"),
+    ("losses_on_text", measured(stride=1 / 12), "overlap"),
+    ("losses_on_text", measured(drop=True), "drop_last leaves out"),
+    ("losses_on_text", measured(shuffle=True, drop=True), "answers differently"),
+    ("losses_on_text", measured(length=6), "6 tokens long"),
     ("losses_on_text", measured(swapped=True), "exchanged"),
     ("losses_on_text", measured(split=by_tokens), "of its tokens"),
     ("losses_on_text", measured(split=lambda _, text: len(text) // 2), "the losses are"),
@@ -220,6 +273,8 @@ WRONG = [
     ("bytes_needed", needed(cache=lambda cfg, kept: kept * cfg["n_heads"]), "all heads together"),
     ("bytes_needed", needed(cache=lambda cfg, kept: kept // 1024), "one token's"),
     ("bytes_needed", needed(cache=lambda cfg, kept: kept + 1), "the cache needs"),
+    ("bytes_needed", needed(cache=lambda cfg, kept: kept // cfg["n_heads"]), "not one"),
+    ("bytes_needed", lambda name, size: needed()(name, size)[::-1], "are exchanged"),
     ("bytes_needed", lambda name, size: (1,), "two numbers"),
     ("copy_gpt2", copied(turned(*ALL)), "W_query.weight is not transposed"),
     ("copy_gpt2", copied(turned("out_proj")), "out_proj.weight is not transposed"),
@@ -230,15 +285,27 @@ WRONG = [
     ("copy_gpt2", copied(head_as_it_was), "left as it was"),
     ("copy_gpt2", copied(head_cut_loose), "no longer"),
     ("copy_gpt2", copied(norms_forgotten), "final_norm.shift"),
-    ("copy_gpt2", copied(norms_exchanged), "norm1.scale"),
+    ("copy_gpt2", copied(norms_exchanged), "norm1.scale holds what belongs to"),
+    ("copy_gpt2", copied(thirds_in_another_order), "queries, keys, values in this order"),
+    ("copy_gpt2", copied(biases_in_another_order), "W_key.bias holds what belongs to"),
+    ("copy_gpt2", biases_forgotten, "W_query.bias was left as it was"),
+    ("copy_gpt2", copied(tied_for_good), "was not tied and now is"),
+    ("copy_gpt2", memory_shared, "shares its memory"),
+    ("copy_gpt2", copied(change=rows_spread), "wpe.weight of shape (1, 24)"),
+    ("copy_gpt2", copied(change=as_many_numbers), "its numbers in other places"),
+    ("copy_gpt2", shapes_asserted, "another shape raised AssertionError; a ValueError is"),
     ("copy_gpt2", copied(other_eps), "the logits differ"),
     ("copy_gpt2", copied(change=spread), "spread over the whole"),
-    ("copy_gpt2", wrong_shape_is_a_runtime_error, "a RuntimeError, not a ValueError"),
+    (
+        "copy_gpt2",
+        wrong_shape_is_a_runtime_error,
+        "another shape raised RuntimeError; a ValueError is",
+    ),
     ("copy_gpt2", changes_what_it_gets, "have changed"),
     ("copy_gpt2", uses_up_what_it_gets, "have changed"),
     ("copy_gpt2", a_new_model, "that was given"),
     ("copy_gpt2", nothing_returned, "returned None"),
-    ("copy_gpt2", lambda gpt, params: gpt, "is not what GPT-2's"),
+    ("copy_gpt2", lambda gpt, params: gpt, "was left as it was"),
     ("copy_gpt2", c_fc_not_turned, "raised RuntimeError"),
 ]
 

@@ -201,6 +201,13 @@ def test_top_p_keeps_as_few_as_suffice(p, kept):
     assert shares[shares > 0].allclose(natural / natural.sum(), atol=1e-6)
 
 
+@pytest.mark.parametrize("p", [1e-30, 1e-50, 5e-324])
+def test_top_p_never_drops_the_likeliest(p):
+    shares = next_token_probabilities(torch.cat([ROW, 0.0 * ROW]), top_p=p)
+    assert shares[0].tolist() == F.one_hot(ROW.argmax(dim=-1), 8)[0].tolist()
+    assert shares[1].allclose(torch.full((8,), 1 / 8))  # as likely as the first, so they stay
+
+
 def test_rows_are_cut_each_for_itself():
     rows = torch.cat([4 * ROW, 0.2 * ROW, ROW.flip(-1)])
     together = next_token_probabilities(rows, 0.9, top_k=5, top_p=0.8)
@@ -445,6 +452,23 @@ def test_weights_alone_cannot_resume(tmp_path):
     torch.save(model.state_dict(), path)
     with pytest.raises(ValueError, match="weights alone"):
         load_checkpoint(path, model, adamw(model))
+
+
+def test_another_optimizers_state_changes_nothing(tmp_path):
+    path, model = tmp_path / "state.pth", new_model()
+    save_checkpoint(path, model, adamw(model))
+    other = new_model(seed=3)
+    untouched = new_model(seed=3)
+    halves = [
+        {"params": part} for part in (other.tok_emb.parameters(), other.out_head.parameters())
+    ]
+    for groups in (halves, halves[:1]):
+        torch.manual_seed(8)
+        random = torch.get_rng_state()
+        with pytest.raises(ValueError, match="another optimizer's state") as error:
+            load_checkpoint(path, other, torch.optim.AdamW(groups))
+        assert str(path) in str(error.value) and torch.get_rng_state().equal(random)
+        assert equal_weights(other, untouched)
 
 
 def test_the_file_itself_is_never_written_only_replaced(tmp_path, monkeypatch):

@@ -1,12 +1,14 @@
 """Checks of chapter 5: one for each exercise, and what lesson and tests share."""
 
 import contextlib
+import functools
 import io
 import math
 import tempfile
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -39,9 +41,18 @@ def expected_draws(answer):
     """`answer(logits, temperature, n)` -> the expected count of each token, `(V,)`."""
     for T, n, seed in [(1.0, 1000, 0), (0.3, 1000, 1), (3.0, 50, 2), (0.01, 10, 3)]:
         logits = _logits(seed=seed)
-        got = torch.as_tensor(answer(logits.clone(), T, n))
+        given = logits.clone()
+        got = torch.as_tensor(answer(given, T, n))
         case = f"temperature {T}, {n} draws"
         require(got.shape == logits.shape, f"{case}: the shape is {tuple(got.shape)}, not (12,)")
+        require(
+            given.equal(logits),
+            "the logits that you were given have changed: `/` makes a new tensor, `/=` does not",
+        )
+        require(
+            not got.isnan().any(),
+            f"{case}: nan: exp of a large logit overflows; torch.softmax subtracts the largest first",
+        )
         require(
             torch.equal(got, torch.as_tensor(answer(logits.clone(), T, n))),
             "asked twice, it answers differently: you draw; the expectation needs no drawing",
@@ -97,19 +108,23 @@ def settings_for(answer):
     found = {}
     for job in ("librarian", "statistician", "novelist", "poet"):
         found[job] = _checked(answer(job), job)
+        require(
+            job == "librarian" or found[job]["temperature"] > 0,
+            f"{job}: only the likeliest can come: generate's temperature is 0 unless you give one",
+        )
     for logits in (unsure, sure):
         natural = logits.softmax(dim=-1)
         draws = {job: _shares(logits, settings) for job, settings in found.items()}
         kept = {job: int((shares > 0).sum()) for job, shares in draws.items()}
         require(
             draws["librarian"].max() == 1 and draws["librarian"].argmax() == logits.argmax(),
-            "librarian: two questions can get two answers; the likeliest token has no certainty",
+            "librarian: the same question can get two answers; the likeliest token has no certainty",
         )
         require(
             torch.allclose(draws["statistician"], natural, atol=1e-6),
             "statistician: these are not the model's own probabilities",
         )
-        require(kept["novelist"] == 40, f"novelist: {kept['novelist']} tokens can come, not 40")
+        require(kept["novelist"] == 40, f"novelist: {kept['novelist']} of 400 can come, not 40")
         own = natural * (draws["novelist"] > 0)
         require(
             torch.allclose(draws["novelist"], own / own.sum(), atol=1e-6),
@@ -123,9 +138,7 @@ def settings_for(answer):
         require(kept["poet"] > 1 or logits is sure, "poet: nothing but the likeliest can come")
         if logits is unsure:
             many = kept["poet"]
-    fewer = (
-        f"poet: {many} tokens can come when the model is unsure and {kept['poet']} when it is sure"
-    )
+    fewer = f"poet: of 400 tokens {many} can come when the model is unsure, {kept['poet']} when it is sure"
     require(kept["poet"] < many / 2, f"{fewer}: that must depend on the model")
     require(draws["poet"].max() > 0.2, "poet: where the model is sure, absurd words are too likely")
     return f"and the poet has {many} tokens to choose from or {kept['poet']}, as the model is sure"
@@ -133,16 +146,23 @@ def settings_for(answer):
 
 @exercise
 def deterministic_settings(answer):
-    """`answer()` -> three settings of generate that always give the likeliest token."""
+    """`answer()` -> three settings of generate that always give the likeliest token.
+
+    Tried on logits a millionth apart, which no temperature above 6e-8 tells apart for certain, and on
+    50,257 that are all but equal, where no top_p above 1/50,257 suffices.
+    """
     asked = list(answer())
     require(len(asked) == 3, f"three settings are asked for, not {len(asked)}")
     found = [_checked(settings, f"setting {i + 1}") for i, settings in enumerate(asked)]
     generator = torch.Generator().manual_seed(0)
     ways = set()
+    flattest = torch.zeros(50_257)
+    flattest[1234] = 1e-4  # its probability is 1/V and hardly more: the least that a largest can be
+    models = [torch.randperm(40, generator=generator) * 1e-3]
+    models += [torch.randperm(50_257, generator=generator) * 1e-6, flattest]
     for i, settings in enumerate(found):
-        for V in (40, 50_257):
-            logits = torch.randperm(V, generator=generator) * (1e-3 if V == 40 else 1e-6)
-            shares = _shares(logits, settings)
+        for logits in models:
+            V, shares = len(logits), _shares(logits, settings)
             kept = f"with {V:,} tokens and an unsure model {int((shares > 0).sum()):,} of them can come"
             require(shares.max() == 1, f"setting {i + 1}: {kept}")
             require(shares.argmax() == logits.argmax(), f"setting {i + 1}: not the likeliest token")
@@ -180,40 +200,96 @@ def _new_training(seed):
     return model, optimizer, *loaders, byte_tokens
 
 
+def _epochs(count, model, optimizer, train_loader, val_loader, tokenizer):
+    from shared.pretraining import train_model_simple
+
+    settings = "cpu", count, len(train_loader), 1, "The", tokenizer
+    return train_model_simple(model, train_loader, val_loader, optimizer, *settings)
+
+
+def _equal(one, other):
+    """Whether two trainings have the same weights, to the last bit."""
+    return all(a.equal(b) for a, b in zip(one[0].parameters(), other[0].parameters()))
+
+
+def _otherwise(path, wanted):
+    """How the training from the checkpoint ended with these weights, by trying what is usual."""
+    from shared.pretraining import load_checkpoint
+
+    reseeded = "the random numbers are not those of the checkpoint: they were set by a seed"
+    looked = (
+        "after loading, before training, somebody looked at a loader, which draws random numbers"
+    )
+    tried = {
+        4: "the random numbers of the checkpoint are not in force: was the optimizer passed, too?",
+        (2,): f"{looked} (the training loader)",
+        (3,): f"{looked} (the validation loader)",
+        (2, 3): f"{looked} (both)",
+    } | dict.fromkeys((0, 1, 42, 123), reseeded)
+    for change, told in tried.items():
+        training = _new_training(2)
+        load_checkpoint(path, *training[:2])
+        if isinstance(change, int):
+            torch.manual_seed(change)
+        else:
+            for place in change:
+                next(iter(training[place]))
+        _epochs(1, *training)
+        if _equal(training, wanted):
+            return told
+    return "are the optimizer and the random numbers back, and were they the last thing before training?"
+
+
 @exercise
 def one_more_epoch(answer):
     """`answer(path, model, optimizer, train_loader, val_loader, tokenizer)` -> train_model_simple's lists."""
-    from shared.pretraining import save_checkpoint, train_model_simple
-
-    def epochs(count, model, optimizer, train_loader, val_loader, tokenizer):
-        settings = "cpu", count, len(train_loader), 1, "The", tokenizer
-        return train_model_simple(model, train_loader, val_loader, optimizer, *settings)
+    from shared.pretraining import save_checkpoint
 
     silence = contextlib.redirect_stdout(io.StringIO())
     with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder, silence:
         path = Path(folder, "checkpoint.pth")
         whole, half, other = _new_training(1), _new_training(1), _new_training(2)
         torch.manual_seed(3)
-        losses = epochs(2, *whole)
+        losses = _epochs(2, *whole)
         torch.manual_seed(3)
-        epochs(1, *half)
+        _epochs(1, *half)
         save_checkpoint(path, *half[:2])
         torch.manual_seed(4)
         got = answer(path, *other)
-    require(
-        all(a.equal(b) for a, b in zip(other[0].parameters(), whole[0].parameters()))
-        or not all(a.equal(b) for a, b in zip(other[0].parameters(), half[0].parameters())),
-        "the model is that of the checkpoint: it was not trained on",
-    )
-    require(len(got) == 3, f"three lists are asked for, not {len(got)}: what the training returns")
-    started = abs(got[0][0] - losses[0][1]) < 1e-4 or got[0][0] < 0.99 * losses[0][0]
-    require(started, "the training began anew: the first loss is that of an untrained model")
-    require(
-        all(a.equal(b) for a, b in zip(other[0].parameters(), whole[0].parameters())),
-        "the weights are not those of two epochs in one go: are the optimizer and the random numbers "
-        "back, and was exactly one epoch trained, with one evaluation, at its first step?",
-    )
-    return "the weights of two epochs in one go, to the last bit"
+        require(
+            not _equal(other, half), "the model is that of the checkpoint: it was not trained on"
+        )
+        require(
+            len(got) == 3, f"three lists are asked for, not {len(got)}: what the training returns"
+        )
+        require(all(len(part) for part in got), "a list is empty: evaluate once, at the first step")
+        started = abs(got[0][0] - losses[0][1]) < 1e-4 or got[0][0] < 0.99 * losses[0][0]
+        require(started, "the training began anew: the first loss is that of an untrained model")
+        n, optimizer = len(half[2]), other[1]
+        steps = max((int(state["step"]) for state in optimizer.state.values()), default=0)
+        require(
+            steps > n,
+            "the optimizer is new, or not the one you were given: its memory is in the checkpoint",
+        )
+        require(steps == 2 * n, f"one epoch is {n} steps; you trained {steps - n}")
+        looks = len(got[0])
+        about = f"you evaluated {looks} times, not once: each look at a shuffled loader draws"
+        require(looks == 1, f"{about} random numbers, and so the weights are others")
+        if not _equal(other, whole):
+            raise AssertionError(
+                f"the weights are not those of two epochs in one go: {_otherwise(path, other)}"
+            )
+    want = [losses[0][1], losses[1][1], losses[2][0]]
+    found = [float(part[0]) for part in got]
+    right = [len(part) == 1 and abs(a - b) < 1e-4 for part, a, b in zip(got, found, want)]
+    exchanged = abs(found[0] - want[1]) + abs(found[1] - want[0]) < 1e-4
+    require(all(right) or not exchanged, "training and validation losses are exchanged")
+    for ok, name, a, b in zip(right, ("training loss", "validation loss", "tokens"), found, want):
+        told = f"the weights are right, but the {name} at the first step is {b:.4g}, you return {a:.4g}"
+        require(
+            ok, f"{told}: evaluate on one batch (eval_iter=1), and return the lists as they are"
+        )
+    return "the weights of two epochs in one go, to the last bit, and the losses on the way"
 
 
 class _Guess(nn.Module):
@@ -238,7 +314,12 @@ def repaired_loss(answer):
             model = _Guess().train(training)
             draw = torch.randint(7, (sum(sizes), 6), generator=generator).split(sizes)
             loader = [(batch[:, :-1], batch[:, 1:]) for batch in draw]
-            got = float(answer(model, loader))
+            with torch.enable_grad():
+                got = float(answer(model, loader))
+                require(
+                    torch.is_grad_enabled(),
+                    "after you gradients stay switched off; `with torch.no_grad():` switches them on again",
+                )
             mode = "training" if training else "evaluation"
             require(
                 model.training == training and model.drop.training == training,
@@ -272,6 +353,7 @@ def repaired_loss(answer):
 SAMPLER_MISTAKES = {
     "ranks": "returns ranks among the top k in place of token IDs",
     "argmax": "takes the likeliest token, whatever the temperature",
+    "order": "measures top-p before top-k has cut, among all tokens",
     "undivided": "does not divide by the new sum after top-p, so the last token takes what is missing",
     "crossing": "drops the token with which the sum reaches p",
     "cold": "does not use the temperature",
@@ -289,6 +371,8 @@ def _sampled(logits, T, k, p, mistakes=()):
     if "argmax" in mistakes:
         shares = F.one_hot(torch.tensor(0), len(order)).to(shares)
     measured = logits[order].softmax(dim=-1) if "early" in mistakes else shares
+    if "order" in mistakes:
+        measured = (logits / T).softmax(dim=-1)[order]
     before = measured.cumsum(dim=-1) - (0 if "crossing" in mistakes else measured)
     cut = before > p if "crossing" in mistakes else before >= p
     if "whole" not in mistakes:
@@ -311,54 +395,82 @@ def _follow(ids, shares):
 @exercise
 def repaired_sampler(answer):
     """`answer(logits, temperature, top_k, top_p)` -> token IDs `(B,)`, drawn as generate draws."""
-    n = 40_000
-    with torch.random.fork_rng():
-        torch.manual_seed(6)
-        for seed, T, k, p in [
+    n, settings = (
+        40_000,
+        [
             (1, 1.0, 9, 0.8),
             (2, 1.7, 4, 0.75),
             (3, 0.6, 12, 0.95),
             (4, 1.0, 3, 0.2),
-        ]:
+            (4, 1.7, 8, 0.7),  # where top-p before top-k keeps more than after it, but not all
+        ],
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(6)
+        drawn = []
+        for seed, *setting in settings:
             logits = _logits(seed=seed)
-            ids = answer(logits.expand(n, -1), T, k, p)
+            try:
+                ids = answer(logits.expand(n, -1), *setting)
+            except RuntimeError:
+                if all(_follow(ids, _sampled(*rest)) for ids, *rest in drawn):
+                    raise
+                break  # the draws before it are wrong, and tell more than the error
             require(
-                ids.numel() == n,
-                f"{n:,} token IDs are asked for, one a row; got {tuple(ids.shape)}",
+                ids.shape == (n,),
+                f"{n:,} token IDs are asked for, one a row, ({n},); got {tuple(ids.shape)}",
             )
-            ids = ids.flatten()
             require(ids.min() >= 0 and ids.max() < 12, f"token {ids.max().item()} does not exist")
-            if _follow(ids, _sampled(logits, T, k, p)):
-                continue
-            case = f"temperature {T}, top_k {k}, top_p {p}"
+            drawn.append((ids, logits, *setting))
+        wrong = [(ids, *rest) for ids, *rest in drawn if not _follow(ids, _sampled(*rest))]
+        if wrong:
+            # the fewest mistakes that explain what was drawn at every setting
             for count in range(1, 4):
                 for mistakes in combinations(SAMPLER_MISTAKES, count):
-                    if _follow(ids, _sampled(logits, T, k, p, mistakes)):
+                    if all(_follow(ids, _sampled(*rest, mistakes)) for ids, *rest in drawn):
                         named = " and ".join(SAMPLER_MISTAKES[mistake] for mistake in mistakes)
-                        raise AssertionError(
-                            f"{case}: your draws are those of a sampler that {named}"
-                        )
-            check_frequencies(ids, _sampled(logits, T, k, p))
+                        raise AssertionError(f"your draws are those of a sampler that {named}")
+            ids, logits, T, k, p = wrong[0]
+            try:
+                check_frequencies(ids, _sampled(logits, T, k, p))
+            except AssertionError as error:
+                case = f"temperature {T}, top_k {k}, top_p {p}"
+                raise AssertionError(f"{case}: {error}") from None
         rows = torch.stack([_logits(seed=1), _logits(seed=2)]) * 100
         apart = answer(rows, 1.0, 5, 0.9).flatten()
         require(apart.equal(rows.argmax(dim=-1)), "two rows with different logits are mixed up")
-    return f"{n:,} draws each at four settings, every share within five standard errors"
+    return f"{n:,} draws each at five settings, every share within five standard errors"
+
+
+@functools.cache
+def _order(n):
+    return torch.randperm(n, generator=torch.Generator().manual_seed(n))
 
 
 def _sampler(shares, generator):
-    return lambda n: torch.multinomial(shares, n, replacement=True, generator=generator)
+    """sample(n) for these probabilities: the counts are drawn, then the IDs laid out in random order."""
+    exact = shares.double().numpy() / shares.double().sum().item()
+
+    def sample(n):
+        counts = torch.from_numpy(generator.multinomial(n, exact))
+        return torch.arange(len(counts)).repeat_interleave(counts)[_order(n)]
+
+    return sample
 
 
 @exercise
 def draws_as_claimed(answer):
     """`answer(sample, probabilities)` -> whether sample(n), token IDs, follows the probabilities."""
-    generator = torch.Generator().manual_seed(7)
-    for seed in range(30):
-        shares = _sampled(_logits(seed=seed), 1.0, 12 if seed % 2 else 5, 1.0)
+    generator, accused = np.random.default_rng(7), 0
+    for seed in range(300):
+        logits = _logits(seed=seed) / (1 if seed % 10 == 0 else 2)
+        shares = _sampled(logits, 1.0, 5 if seed % 10 == 0 else 12, 1.0)
         honest = answer(_sampler(shares, generator), shares.clone())
         honest = honest.item() if hasattr(honest, "item") and honest.ndim == 0 else honest
         require(isinstance(honest, bool), f"True or False is asked for, not {honest!r}")
-        require(honest, "an honest sampler was accused: chance alone moves shares so far")
+        accused += not honest
+        about = f"of {seed + 1} honest samplers {accused} were accused; of 300 less than 3 may be"
+        require(accused < 3, f"{about}: chance alone moves shares so far")
     logits = _logits(seed=1)
     claimed = _sampled(logits, 1.0, 5, 0.8)
     absurd = claimed.clone()
@@ -374,8 +486,17 @@ def draws_as_claimed(answer):
         ),
     }
     for name, shares in liars.items():
-        require(not answer(_sampler(shares, generator), claimed.clone()), f"{name} got through")
-    return f"{len(liars)} liars found, and none of 30 honest samplers accused"
+        try:
+            believed = answer(_sampler(shares, generator), claimed.clone())
+        except (RuntimeError, IndexError, ValueError) as error:
+            raise AssertionError(
+                f"{name} makes your function stop ({type(error).__name__}): it has more counts than "
+                "there are probabilities; the answer is False"
+                if len(shares) > len(claimed)
+                else f"{name} makes your function stop: {error}"
+            ) from None
+        require(not believed, f"{name} got through")
+    return f"{len(liars)} liars found, and of 300 honest samplers {accused or 'none'} accused"
 
 
 # --- part B: weights
@@ -395,7 +516,7 @@ def _gpt(seed, **changes):
     return model
 
 
-def _part_losses(model, parts, T, stride, batch_size=0):
+def _part_losses(model, parts, T, stride, batch_size=0, drop_last=False):
     """Losses of lists of token IDs, in windows: of an average target, or a mean over batches."""
     found = []
     for ids in parts:
@@ -404,6 +525,8 @@ def _part_losses(model, parts, T, stride, batch_size=0):
         with torch.no_grad():
             logits = model(windows[:, :-1])
         losses = F.cross_entropy(logits.mT, windows[:, 1:], reduction="none").mean(dim=1)
+        if drop_last:
+            losses = losses[: len(losses) // batch_size * batch_size]
         batches = losses.split(batch_size or len(losses))
         found.append(sum(batch.mean().item() for batch in batches) / len(batches))
     return found
@@ -431,7 +554,12 @@ def losses_on_text(answer):
             tokens = "the text is cut at nine tenths of its tokens, not of its characters"
             uneven = "a mean over batches: the last one is smaller, and counts as much"
             others = [(want[::-1], "the two parts are exchanged")]
-            others += [(_part_losses(model, parts, 12, 6), overlap)]
+            others += [(_part_losses(model, parts, 12, stride), overlap) for stride in (1, 6)]
+            for T in (4, 6, 8, 11):
+                length = f"your windows are {T} tokens long; the model's context is 12"
+                others += [(_part_losses(model, parts, T, T), length)]
+            dropped = "windows are missing: drop_last leaves out a part batch at the end"
+            others += [(_part_losses(model, parts, 12, 12, n, True), dropped) for n in (2, 3, 4)]
             others += [(_part_losses(model, by_tokens, 12, 12), tokens)]
             others += [(_part_losses(model, parts, 12, 12, n), uneven) for n in (2, 3, 4, 8, 16)]
         got = [float(number) for number in answer(model, tokenizer, text)]
@@ -456,7 +584,8 @@ def bytes_needed(answer):
     from shared.pretraining import gpt2_config
 
     shares = {}
-    for name in ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"):
+    # gpt2-medium first: its blocks and heads are not equally many
+    for name in ("gpt2-medium", "gpt2", "gpt2-large", "gpt2-xl"):
         cfg = gpt2_config(name)
         with torch.device("meta"):
             weights = sum(p.numel() for p in GPTModel(cfg).parameters())
@@ -466,6 +595,8 @@ def bytes_needed(answer):
             got = tuple(answer(name, size))
             case = f"{name}, {size} bytes a number"
             require(len(got) == 2, f"two numbers are asked for, (weights, cache); got {len(got)}")
+            exchanged = got == (cache * size, weights * size)
+            require(not exchanged, f"{case}: the two are exchanged; (weights, cache) is asked for")
             faults = {
                 "the head is the embedding; you count it twice": (weights + head) * size,
                 "numbers are counted, bytes are asked for": weights,
@@ -478,6 +609,7 @@ def bytes_needed(answer):
             faults = {
                 "keys are not all: values are kept, too": cache // 2 * size,
                 "every block has a cache of its own": cache // L * size,
+                "all heads keep keys and values, not one": cache // cfg["n_heads"] * size,
                 "numbers are counted, bytes are asked for": cache,
                 "a key is emb_dim wide, all heads together": cache * cfg["n_heads"] * size,
                 "this is one token's; the context is full": cache // T * size,
@@ -486,9 +618,12 @@ def bytes_needed(answer):
                 require(got[1] != number, f"{case}: cache: {fault}")
             about = f"{case}: the cache needs {cache * size:,} bytes, you say {got[1]:,}"
             require(got[1] == cache * size, about)
-        shares[name] = weights / cache
-    small, large = shares["gpt2"], shares["gpt2-xl"]
-    return f"gpt2's weights are {small:.1f} times its cache, gpt2-xl's only {large:.1f} times"
+        shares[name] = f"{weights / cache:.1f} times its cache", 2 * weights / 1e6, 2 * cache / 1e6
+    (small, *little), (large, *much) = shares["gpt2"], shares["gpt2-xl"]
+    return (
+        f"gpt2's weights are {small}, gpt2-xl's {large.split()[0]}; in 16 bits "
+        f"{little[0]:,.0f} and {little[1]:,.0f} MB, {much[0]:,.0f} and {much[1]:,.0f} MB"
+    )
 
 
 def _in_layout(model):
@@ -511,8 +646,8 @@ def _in_layout(model):
     return {name: tensor.detach().clone() for name, tensor in found.items()}
 
 
-def _compare_copied(model, source):
-    """Raise AssertionError that names the first parameter which is not as in `source`, and how it differs."""
+def _compare_copied(model, source, before):
+    """Raise AssertionError for the first parameter not as in `source`, and say how it differs; `before`: its start."""
     got, want = dict(model.state_dict()), source.state_dict()
     if model.out_head.weight is not model.tok_emb.weight:
         want = dict(want) | {"out_head.weight": want["tok_emb.weight"]}
@@ -535,6 +670,15 @@ def _compare_copied(model, source):
             raise AssertionError(
                 "the head is not the embedding: out_head.weight was left as it was"
             )
+        require(not torch.equal(got[name], before[name]), f"{name} was left as it was")
+        for other, elsewhere in want.items():
+            ways = (elsewhere, elsewhere.T) if elsewhere.dim() == 2 else (elsewhere,)
+            require(
+                not any(torch.equal(got[name], way) for way in ways),
+                f"{name} holds what belongs to {other}: c_attn has queries, keys, values in this order"
+                if ".att.W_" in name
+                else f"{name} holds what belongs to {other}",
+            )
         raise AssertionError(f"{name} is not what GPT-2's tensors hold for it")
 
 
@@ -545,11 +689,20 @@ def copy_gpt2(answer):
     ids = torch.arange(12).unsqueeze(0)
     for tied in (True, False):
         model, params = _gpt(2, tie_weights=tied), _in_layout(source)
+        before = _gpt(2, tie_weights=tied).state_dict()
         require(answer(model, params) is model, "the model that was given is to be returned")
+        head, embedding = model.out_head.weight, model.tok_emb.weight
         if tied:
-            together = model.out_head.weight is model.tok_emb.weight
-            require(together, "the model was tied and is no longer: head and embedding are two")
-        _compare_copied(model, source)
+            require(
+                head is embedding,
+                "the model was tied and is no longer: head and embedding are two",
+            )
+        else:
+            require(
+                head.data_ptr() != embedding.data_ptr(),
+                "the model was not tied and now is: its head gets a copy of the embedding",
+            )
+        _compare_copied(model, source, before)
         with torch.no_grad():
             gap = (model(ids) - source(ids)).abs().max().item()
         require(gap < 1e-9, f"every weight is right, and yet the logits differ by {gap:.2g}")
@@ -558,18 +711,33 @@ def copy_gpt2(answer):
         require(
             params.keys() == unchanged.keys() and kept, "the tensors you were given have changed"
         )
-    for name in ("ln_f.bias", "h.1.mlp.c_fc.bias", "h.0.attn.c_proj.weight"):
-        params = _in_layout(source)
-        params[name] = params[name].flatten()[:1].view([1] * params[name].dim())
+        copied = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        with torch.no_grad():
+            for tensor in params.values():
+                tensor.zero_()
+        for name, tensor in model.state_dict().items():
+            require(
+                torch.equal(tensor, copied[name]),
+                f"{name} changes with the tensor you were given: it shares its memory; copy the numbers",
+            )
+    whole = _in_layout(source)
+    offers = {
+        name: whole[name].flatten()[:1].view([1] * whole[name].dim())
+        for name in ("ln_f.bias", "h.1.mlp.c_fc.bias", "h.0.attn.c_proj.weight")
+    }
+    offers |= {"wpe.weight": whole["wpe.weight"][:1], "wte.weight": whole["wte.weight"].T}
+    for name, offer in offers.items():
+        shapes = f"{name} of shape {tuple(offer.shape)} in place of {tuple(whole[name].shape)}"
         try:
-            answer(_gpt(2), params)
+            answer(_gpt(2), whole | {name: offer})
         except ValueError:
             continue
-        except RuntimeError as error:
+        except Exception as error:
+            kind = type(error).__name__
             raise AssertionError(
-                f"{name} of one number: a RuntimeError, not a ValueError: {error}"
+                f"{shapes}: another shape raised {kind}; a ValueError is asked for"
             ) from None
-        raise AssertionError(
-            f"{name} of one number was spread over the whole parameter: compare shapes"
-        )
+        spread = offer.numel() < whole[name].numel()
+        did = "spread over the whole parameter" if spread else "taken, its numbers in other places"
+        raise AssertionError(f"{shapes} was {did}: compare shapes")
     return "every tensor in its place and turned as it must be, the head tied, wrong shapes refused"
