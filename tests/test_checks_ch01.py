@@ -112,6 +112,17 @@ def by_position(tokens, weights, read):
     }
 
 
+def divides_the_weights_in_place(tokens, weights, read):
+    total = sum(weights.values())
+    for name in weights:
+        weights[name] /= total
+    return {name: weights[name] * read / tokens[name] for name in tokens}
+
+
+def drops_what_is_never_read(tokens, weights, read):
+    return {name: value for name, value in epochs()(tokens, weights, read).items() if value}
+
+
 WRONG = [
     ("four_probabilities", four(2 / 3, 1, 0, 0), "without smoothing"),
     ("four_probabilities", four(1, 3 / 2, 1, 1), "not to the sum of the row"),
@@ -130,6 +141,7 @@ WRONG = [
     ("repaired_probabilities", smoothed(total=lambda r, V, k: sum(r.values()) + V), "sum to"),
     ("repaired_probabilities", smoothed(pair=lambda n, k: n + 1), "sum to"),
     ("repaired_probabilities", unsmoothed, "nothing impossible"),
+    ("repaired_probabilities", lambda r, V, k: smoothed()(r, V, max(k, 0.01)), "counts k times"),
     ("repaired_probabilities", floored, "counts k times more than it occurs"),
     ("repaired_probabilities", only_seen, "5 numbers are asked for"),
     ("repaired_probabilities", changes_the_row, "has been changed"),
@@ -164,6 +176,8 @@ WRONG = [
     ("epochs", epochs(share=lambda weight, weights: weight), "add up to"),
     ("epochs", epochs(share=lambda weight, weights: 1 / len(weights)), "times, not"),
     ("epochs", by_position, "times, not"),
+    ("epochs", divides_the_weights_in_place, "have been changed"),
+    ("epochs", drops_what_is_never_read, "the names"),
     (
         "epochs",
         lambda tokens, weights, read: dict.fromkeys(tokens, read / sum(tokens.values())),
@@ -224,6 +238,7 @@ def test_other_right_answers_are_accepted():
 
     assert check.four_probabilities(lambda: RIGHT).ok
     assert check.four_probabilities(lambda: [Fraction(3, 8), 0.4286, 0.1667, 0.2]).ok
+
     assert check.four_probabilities(lambda: torch.tensor(RIGHT)).ok
     assert check.repaired_probabilities(smoothed()).ok
     assert check.repaired_probabilities(divided_by_the_new_sum).ok
@@ -233,3 +248,11 @@ def test_other_right_answers_are_accepted():
     assert check.trigram_loss(trigram()).ok
     assert check.trigram_loss(lambda *given: torch.tensor(trigram()(*given))).ok
     assert check.epochs(epochs()).ok
+
+
+def test_exact_fractions_of_epochs_are_right():
+    def answer(tokens, weights, read):
+        total = sum(map(Fraction, weights.values()))
+        return {n: Fraction(w) / total * Fraction(read) / tokens[n] for n, w in weights.items()}
+
+    assert check.epochs(answer).ok

@@ -15,7 +15,7 @@ async function draw() {
   for (const svg of document.querySelectorAll("pre.mermaid svg")) {
     const full = parseFloat(svg.style.maxWidth);
     // it scrolls where it would shrink beyond reading
-    svg.style.minWidth = `${Math.min(full, Math.max(800, 0.65 * full))}px`;
+    svg.style.minWidth = `${Math.min(full, Math.max(700, 0.55 * full))}px`;
   }
 }
 

@@ -65,7 +65,7 @@ def repaired_probabilities(answer):
         ({1: 7}, 3, 0.5),
         ({}, 4, 0.1),
         ({0: 1, 1: 1, 2: 4}, 3, 2.0),
-        ({9: 1}, 50, 0.01),
+        ({9: 1}, 50, 0.001),
     ]:
         given = dict(row)
         case = f"row {row}, V = {V}, k = {k}"
@@ -197,13 +197,17 @@ def epochs(answer):
             10,
         ),  # other orders, a dataset read more than once
         ({"only": 7}, {"only": 60}, 3.5),
+        ({"a": 10, "b": 30}, {"a": 1, "b": 0}, 5),  # one that is never read
     ]
     for sizes, weights, read in cases:
-        got = answer(dict(sizes), dict(weights), read)
+        given = dict(weights)
+        got = answer(dict(sizes), given, read)
+        require(given == weights, "the weights have been changed: they are the caller's")
         require(isinstance(got, dict), f"a dictionary is asked for, not {type(got).__name__}")
         require(
             set(got) == set(sizes), f"the names must be {sorted(sizes)}; these are {sorted(got)}"
         )
+        got = {name: float(value) for name, value in got.items()}
         found = sum(got[name] * sizes[name] for name in sizes)
         case = f"{sizes} with weights {weights}, {read} read"
         if not math.isclose(found, read, rel_tol=1e-6):
