@@ -41,8 +41,9 @@ def read_messages(source):
         as_text = dict.fromkeys(["label", "text", "Label", "Text"], str)
         table, name = pd.read_csv(source, dtype=as_text, keep_default_na=False), source
     table = table.rename(columns={"Label": "label", "Text": "text"})  # the book's names
-    for column in {"label", "text"} - set(table.columns):
-        raise ValueError(f"{name} has no column {column!r}; it has {', '.join(table.columns)}")
+    for column in ("label", "text"):
+        if column not in table:
+            raise ValueError(f"{name} has no column {column!r}; it has {list(table)}")
     for i, (label, text) in enumerate(zip(table["label"], table["text"]), start=1):
         if str(label) not in CLASSES:
             raise ValueError(f"{name}, message {i}: unknown label {label!r}; use ham or spam")

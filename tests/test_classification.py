@@ -66,8 +66,8 @@ def loader(batch_size=5):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("text\nhi\n", "has no column 'label'; it has text"),
-        ("label,message\nham,hi\n", "has no column 'text'; it has label, message"),
+        ("text\nhi\n", "has no column 'label'; it has ['text']"),
+        ("label,message\nham,hi\n", "has no column 'text'; it has ['label', 'message']"),
         ("label,text\nham,hi\nspma,win\n", "message 2: unknown label 'spma'; use ham or spam"),
         ("label,text\nham,hi\n,win\n", "message 2: unknown label ''"),
         ('label,text\nham,hi\nspam," "\n', "message 2 is empty"),
