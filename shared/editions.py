@@ -27,6 +27,7 @@ COURSE_TOKENIZER = CHAPTER_2 / "course_tokenizer.txt"
 MESSAGES = Path(__file__).parent.parent / "ch06_classification" / "messages.csv"
 INSTRUCTIONS = Path(__file__).parent.parent / "ch07_instruction" / "instructions.json"
 COURSE_GPT = Path(__file__).parent.parent / "ch05_pretraining" / "course_gpt"
+ASSISTANT_GPT = Path(__file__).parent.parent / "ch07_instruction" / "assistant_gpt"
 
 # the first value of each is the default
 SWITCHES = {
@@ -134,9 +135,15 @@ def tokenizer() -> tiktoken.Encoding:
 
     Raises ValueError where the stored tokenizer is damaged, AssetError where GPT-2's files are not to be had.
     """
-    if choice("COURSE_MODEL") == "course-gpt":
-        return _course_encoding(COURSE_TOKENIZER)
-    return gpt2_encoding()
+    return course_encoding() if choice("COURSE_MODEL") == "course-gpt" else gpt2_encoding()
+
+
+def course_encoding() -> tiktoken.Encoding:
+    """The course's encoding of 4,096 tokens, whatever the edition: that of `instruction_model`; built once.
+
+    Raises ValueError where the stored tokenizer is damaged.
+    """
+    return _course_encoding(COURSE_TOKENIZER)
 
 
 def gpt2_encoding() -> tiktoken.Encoding:
@@ -155,6 +162,14 @@ def pretrained():
     """
     model = choice("COURSE_MODEL")
     return load_model(COURSE_GPT) if model == "course-gpt" else _gpt2(model)
+
+
+def instruction_model():
+    """Chapter 7's assistant, in float32 and ready to use (dropout off), and its configuration.
+
+    Ours, with our tokenizer (`course_encoding`), whatever COURSE_MODEL says. ValueError where it is damaged.
+    """
+    return load_model(ASSISTANT_GPT)
 
 
 def load_model(folder: Path):
