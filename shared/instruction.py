@@ -22,7 +22,7 @@ from shared.pretraining import (
     save_checkpoint,
 )
 
-__all__ = ["format_input", "check_instruction", "alpaca_prompt", "format_prompt",
+__all__ = ["format_input", "check_instruction", "format_prompt", "short_prompt",
     "InstructionDataset", "custom_collate_fn", "LikeLengthSampler", "left_padded",
     "check_room", "generate_batch", "generate_responses", "stream_response",
     "fast_dtype", "reduced", "train_epoch", "resume", "finetune"]  # fmt: skip
@@ -47,13 +47,13 @@ def check_instruction(entry):
         raise ValueError(f"there is no instruction in {entry}: say what is to be done")
 
 
-# ch07.ipynb: alpaca-prompt
-def alpaca_prompt(entry):
+# ch07.ipynb: format-prompt
+def format_prompt(entry):
     """All that stands before an answer in the style of Alpaca."""
     return format_input(entry) + "\n\n### Response:\n"
 
 
-def format_prompt(entry):
+def short_prompt(entry):
     """The same, shorter, in the style of this course: each word after a space, as in a sentence."""
     check_instruction(entry)
     given = f"\n### Input: {entry['input']}" if entry.get("input") else ""
@@ -68,7 +68,7 @@ class InstructionDataset(Dataset):
     parts them unless a new line does.
     """
 
-    def __init__(self, data, tokenizer, *, mask_instruction=False, prompt=format_prompt):
+    def __init__(self, data, tokenizer, *, mask_instruction=False, prompt=short_prompt):
         self.data, self.encoded_texts = data, []
         for entry in data:
             before = prompt(entry)
@@ -183,7 +183,7 @@ def generate_batch(model, prompts, max_new_tokens, eos_id):
 
 # ch07.ipynb: generate-responses
 def generate_responses(
-    model, data, tokenizer, max_new_tokens=64, batch_size=64, prompt=format_prompt
+    model, data, tokenizer, max_new_tokens=64, batch_size=64, prompt=short_prompt
 ):
     """The model's answers to entries: strings, in the order of `data`."""
     prompts = [tokenizer.encode_ordinary(prompt(entry)) for entry in data]
@@ -199,7 +199,7 @@ def generate_responses(
 
 # ch07.ipynb: stream-response
 @torch.inference_mode()
-def stream_response(model, entry, tokenizer, max_new_tokens=64, prompt=format_prompt):
+def stream_response(model, entry, tokenizer, max_new_tokens=64, prompt=short_prompt):
     """Yield the answer to one entry piece by piece, as soon as a piece is there."""
     ids, context = tokenizer.encode_ordinary(prompt(entry)), model.pos_emb.num_embeddings
     check_room([ids], context)
