@@ -1,0 +1,182 @@
+"""Fine-tune a pretrained model to follow instructions: so chapter 7's assistant was made.
+
+    python ch07_instruction/finetune.py --out FOLDER
+
+FOLDER gets config.json, the weights in half precision, log.csv and SHA256SUMS. The state is saved after every
+epoch, beside FOLDER. The same command continues a run that was stopped or killed, to the same result.
+"""
+
+import argparse
+import functools
+import hashlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader
+
+from shared import editions
+from shared.instruction import (
+    InstructionDataset,
+    LikeLengthSampler,
+    custom_collate_fn,
+    fast_dtype,
+    finetune,
+    generate_responses,
+    reduced,
+    short_prompt,
+)
+from shared.scoring import is_right
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "ch05_pretraining")]
+
+import make_instructions  # noqa: E402
+import pretrain  # noqa: E402
+
+# rules that take many examples to learn: thrice as many are drawn
+HARD = {"spelling", "sorting", "arithmetic", "unit_conversion", "dates", "capitalisation"}
+
+
+def drawn_items(count: int, seed: int, known: list[dict]) -> list[dict]:
+    """Up to `count` more training items of each generated family, 3 * `count` of the hard; none that is known.
+
+    Their words are those of the other training items: nothing that is reserved for the test.
+    """
+    asked = {(entry["instruction"], entry["input"]) for entry in known}
+    pool, drawn = make_instructions.learnt_pool(), []
+    for make in make_instructions.FAMILIES:
+        n = 3 * count if make.__name__ in HARD else count
+        drawn += make_instructions.draw(make, pool, f"more {seed}", "train", n, asked)
+    return drawn
+
+
+class Together:
+    """Optimizers that work as one: for chapter 7's loop."""
+
+    def __init__(self, optimizers: list[torch.optim.Optimizer]):
+        self.optimizers = optimizers
+        self.param_groups = [group for one in optimizers for group in one.param_groups]
+
+    def zero_grad(self):
+        for one in self.optimizers:
+            one.zero_grad()
+
+    def step(self):
+        for one in self.optimizers:
+            one.step()
+
+    def state_dict(self):
+        return {"optimizers": [one.state_dict() for one in self.optimizers]}
+
+    def load_state_dict(self, state):
+        for one, part in zip(self.optimizers, state["optimizers"], strict=True):
+            one.load_state_dict(part)
+        self.__init__(self.optimizers)  # loading makes new groups
+
+
+def train(model, entries: list[dict], tokenizer, run, checkpoint: Path | None = None) -> list[dict]:
+    """Fine-tune on the training entries as `run` says; the losses, a row an epoch.
+
+    `run`: epochs, batch, peak, answers_only, prompt, and optimizer: adamw, or muon (for the blocks' matrices).
+    """
+    device = next(model.parameters()).device
+    collate = functools.partial(
+        custom_collate_fn,
+        pad_token_id=tokenizer.eot_token,
+        allowed_max_length=model.pos_emb.num_embeddings,
+        device=device,
+    )
+    training, validation = (
+        InstructionDataset(
+            [entry for entry in entries if entry["split"] == split],
+            tokenizer,
+            mask_instruction=run.answers_only,
+            prompt=run.prompt,
+        )
+        for split in ("train", "validation")
+    )
+    lengths = [len(item[0] if run.answers_only else item) for item in training]
+    batches = LikeLengthSampler(lengths, run.batch)
+    loaders = (
+        DataLoader(training, batch_sampler=batches, collate_fn=collate),
+        DataLoader(validation, batch_size=64, collate_fn=collate),
+    )
+    given = SimpleNamespace(optimizer=run.optimizer, lr=run.peak, weight_decay=0.1)
+    optimizer = Together(pretrain.make_optimizers(model, given))
+    each = {"eval_freq": len(batches), "checkpoint": checkpoint, "dtype": fast_dtype(device)}
+    return finetune(model, *loaders, optimizer, device, run.epochs, run.peak, **each)
+
+
+def share_right(model, entries: list[dict], tokenizer) -> float:
+    """The share of entries answered right, of those that a rule can judge."""
+    device = next(model.parameters()).device
+    with reduced(device, fast_dtype(device)):
+        responses = generate_responses(model, entries, tokenizer)
+    found = [is_right(*pair) for pair in zip(entries, responses)]
+    return found.count(True) / max(1, len(found) - found.count(None))
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """A whole number from `least` on, for argparse."""
+
+    def number(text: str) -> int:
+        if (found := int(text)) < least:
+            raise argparse.ArgumentTypeError(f"{found} is below {least}")
+        return found
+
+    return number
+
+
+def make_assistant(options) -> None:
+    """The whole way: items, training, validation, files."""
+    tokenizer, (model, cfg) = editions.tokenizer(), editions.pretrained()
+    entries = editions.instructions()
+    if options.extra:
+        if editions.choice("COURSE_DATA") != "course":
+            raise ValueError(
+                "--extra draws items like the course's: leave it out, or set COURSE_DATA=course"
+            )
+        entries = drawn_items(options.extra, options.seed, entries) + entries
+    identity = repr((sorted(vars(options).items()), entries, cfg)).encode()
+    name = f"{options.out.name}.state-{hashlib.sha256(identity).hexdigest()[:12]}.pt"
+    checkpoint = options.out.absolute().parent / name
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(options.seed)
+    print(f"{sum(entry['split'] == 'train' for entry in entries):,} training items; {checkpoint}")
+    run = SimpleNamespace(**vars(options), answers_only=True, prompt=short_prompt, optimizer="muon")
+    history = train(model, entries, tokenizer, run, checkpoint)
+    log = pd.DataFrame(history).round(4).to_csv(index=False, lineterminator="\n")
+    editions.save_model(options.out, model, cfg, log)
+    checkpoint.unlink()
+    validation = [entry for entry in entries if entry["split"] == "validation"]
+    share = share_right(editions.load_model(options.out)[0], validation, tokenizer)
+    print(f"{options.out}: {100 * share:.1f} % of the validation items answered right")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--out", type=Path, required=True, help="folder for the model")
+    add("--epochs", type=whole(1), default=2)
+    add("--batch", type=whole(1), default=32, help="items in a step")
+    add("--peak", type=pretrain.positive, default=8e-4, help="highest learning rate")
+    add("--extra", type=whole(0), default=0, help="further items drawn for each generated family")
+    add("--seed", type=int, default=123)
+    options = parser.parse_args(arguments)
+    try:
+        make_assistant(options)
+    except (ValueError, OSError, editions.assets.AssetError) as error:
+        sys.exit(f"finetune: {error}")
+    except KeyboardInterrupt:
+        sys.exit("finetune: stopped; the same command goes on after the last whole epoch")
+
+
+if __name__ == "__main__":
+    main()
