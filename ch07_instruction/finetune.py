@@ -9,6 +9,7 @@ epoch, beside FOLDER. The same command continues a run that was stopped or kille
 import argparse
 import functools
 import hashlib
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -36,21 +37,62 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "ch05_pretraining")]
 
 import make_instructions  # noqa: E402
 import pretrain  # noqa: E402
+import worksheets  # noqa: E402
 
-# rules that take many examples to learn: thrice as many are drawn
-HARD = {"spelling", "sorting", "arithmetic", "unit_conversion", "dates", "capitalisation"}
+# what no rule tells: more items would only ask again what the stored ones ask
+BY_HEART = {"antonym", "arithmetic", "categories", "rhyme", "facts"}
+MADE_UP = 3_000  # words that do not exist, for each purpose
+
+
+def inflected(word: str, ending: str) -> str:
+    """A regular past (ending "ed") or plural ("s") of a word of several syllables."""
+    if word[-1] == "y" and word[-2] not in worksheets.VOWELS:
+        return f"{word[:-1]}ie{ending[-1]}"
+    if ending == "s":
+        return word + ("es" if word.endswith(("s", "x", "z", "ch", "sh")) else "s")
+    return word + ("d" if word.endswith("e") else "ed")
+
+
+def wide_pool(seed: int) -> SimpleNamespace:
+    """The words to learn from, and far more, made up or put to another use.
+
+    With a few hundred names and verbs a model learns those by heart, and forgets to read its prompt.
+    """
+    w, pool = worksheets.load_words(), make_instructions.learnt_pool()
+    rng = random.Random(f"wide {seed}")
+
+    def made_up(count=MADE_UP):
+        return [rng.choice((worksheets.invent, worksheets.pieces))(rng, w) for _ in range(count)]
+
+    def words():
+        return made_up() + rng.choices(pool.spelled, k=MADE_UP)
+
+    for use in ("spelled", "sorted", "counted", "capitalised"):
+        setattr(pool, use, getattr(pool, use) + made_up())
+    pool.names = 5 * pool.names + [word.capitalize() for word in words()]
+    pool.cities = 10 * pool.cities + [word.capitalize() for word in words()]
+    pool.jobs, pool.adjectives = 20 * pool.jobs + words(), 10 * pool.adjectives + words()
+    ended = [worksheets.invent(rng, w) + rng.choice(("", "", "e", "y")) for _ in range(MADE_UP)]
+    regular = [[word, *2 * [inflected(word, "ed")]] for word in ended]
+    things = words()
+    verbs = 2 * pool.verbs + regular[: MADE_UP // 3]
+    pool.done = 5 * pool.done + [(verb, rng.choices(things, k=5)) for verb in verbs]
+    pool.asked = 10 * pool.asked + verbs
+    pool.verbs = 3 * pool.verbs + regular[: MADE_UP // 3]
+    pool.nouns = 3 * pool.nouns + [[word, inflected(word, "s")] for word in ended[: MADE_UP // 3]]
+    return pool
 
 
 def drawn_items(count: int, seed: int, known: list[dict]) -> list[dict]:
-    """Up to `count` more training items of each generated family, 3 * `count` of the hard; none that is known.
+    """`count` more training items of each family that has a rule; none that is known.
 
-    Their words are those of the other training items: nothing that is reserved for the test.
+    Nothing that is reserved for the test is in them.
     """
     asked = {(entry["instruction"], entry["input"]) for entry in known}
-    pool, drawn = make_instructions.learnt_pool(), []
+    pool, drawn = wide_pool(seed), []
     for make in make_instructions.FAMILIES:
-        n = 3 * count if make.__name__ in HARD else count
-        drawn += make_instructions.draw(make, pool, f"more {seed}", "train", n, asked)
+        if make.__name__ not in BY_HEART:
+            drawn += make_instructions.draw(make, pool, f"more {seed}", "train", count, asked)
     return drawn
 
 
@@ -167,7 +209,12 @@ def main(arguments: list[str] | None = None) -> None:
     add("--epochs", type=whole(1), default=2)
     add("--batch", type=whole(1), default=32, help="items in a step")
     add("--peak", type=pretrain.positive, default=8e-4, help="highest learning rate")
-    add("--extra", type=whole(0), default=0, help="further items drawn for each generated family")
+    add(
+        "--extra",
+        type=whole(0),
+        default=0,
+        help="further items drawn for each family that has a rule",
+    )
     add("--seed", type=int, default=123)
     options = parser.parse_args(arguments)
     try:

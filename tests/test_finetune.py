@@ -159,7 +159,7 @@ def test_loss_on_the_answer_or_on_everything(optimizer):
 
 @pytest.fixture(scope="module")
 def drawn():
-    return finetune.drawn_items(40, 123, ENTRIES)
+    return finetune.drawn_items(150, 123, ENTRIES)
 
 
 def test_drawn_items_hold_nothing_that_is_tested(drawn):
@@ -168,23 +168,60 @@ def test_drawn_items_hold_nothing_that_is_tested(drawn):
         assert not data.PEOPLE & set(re.findall(r"\w+", data.whole(entry))), entry
 
 
-def test_drawn_items_are_right_and_new(drawn):
+def test_drawn_items_are_new(drawn):
     counts, known = Counter(), {(e["instruction"], e["input"]) for e in ENTRIES}
     for entry in drawn:
         assert (entry["instruction"], entry["input"]) not in known
         known.add((entry["instruction"], entry["input"]))
-        assert entry["output"] == data.right(entry, *data.parsed(entry)), entry
         counts[entry["family"]] += 1
-    few = {"facts"}  # all that is known is asked in the stored items, nearly
-    assert all(n == (120 if f in finetune.HARD else 40) for f, n in counts.items() if f not in few)
-    assert set(counts) | few == set(data.SCORED)
+    assert counts == dict.fromkeys(set(data.SCORED) - finetune.BY_HEART, 150)
 
 
-def test_extra_items_are_trained_on(small, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(finetune, "HARD", set())
+def test_drawn_items_are_right(drawn):
+    """By other rules than the generator's; words that do not exist have regular forms."""
+    checked = Counter()
+    for entry in drawn:
+        family, output = entry["family"], entry["output"]
+        form, values = data.parsed(entry)
+        if family in ("past_tense", "plural"):
+            known = data.PASTS if family == "past_tense" else data.PLURALS
+            ending = "e?d" if family == "past_tense" else "e?s"
+            stem = re.escape(re.sub("y$", "", values[0]))
+            regular = re.fullmatch(rf"{stem}(y|i)?{ending}", output)
+            assert known.get(values[0]) == output or regular, entry
+        elif family == "active_to_passive":
+            one, thing = re.fullmatch(r"(.+) was \w+ by (.+)\.", output).groups()
+            said = values[0].lower()
+            assert said.startswith(f"{thing} ".lower()) and said.endswith(f" {one}.".lower()), entry
+        elif family == "statement_to_question":
+            first, *rest = output[:-1].split()
+            said = values[0].lower().removesuffix(".").split()
+            asked = [word.lower() for word in rest]
+            if first == "Did":  # the verb alone differs, and not always
+                said, asked = said[:-1], asked[:-1]
+            else:
+                said.remove(first.lower())
+            assert said == asked, entry
+        elif family == "extraction":
+            assert re.search(rf"(?i)\b{output}\b", values[0]), entry
+        elif family == "capitalisation" and form == "sentence":
+            assert output.lower() == values[0] and output != values[0], entry
+        else:
+            assert output == data.right(entry, form, values), entry
+        checked[family] += 1
+    assert min(checked.values()) == 150
+
+
+def test_regular_forms():
+    assert [finetune.inflected(word, "ed") for word in ("brogast", "brogaste", "brogasty", "brogoy")] == [
+        "brogasted", "brogasted", "brogastied", "brogoyed"]  # fmt: skip
+    assert [finetune.inflected(word, "s") for word in ("shedrob", "satrez", "kathoch", "brogasty")] == [
+        "shedrobs", "satrezes", "kathoches", "brogasties"]  # fmt: skip
+
+
+def test_extra_items_are_trained_on(small, tmp_path, capsys):
     run(tmp_path / "model", "--extra", 2, "--epochs", 1)
-    found = re.search(r"(\d+) training items", capsys.readouterr().out)
-    assert 40 + 2 * 15 <= int(found[1]) <= 40 + 2 * 16
+    assert f"{40 + 2 * 11} training items" in capsys.readouterr().out
 
 
 # --- what it refuses ---
