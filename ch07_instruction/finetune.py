@@ -40,7 +40,7 @@ import pretrain  # noqa: E402
 import worksheets  # noqa: E402
 
 # what no rule tells: more items would only ask again what the stored ones ask
-BY_HEART = {"antonym", "arithmetic", "categories", "rhyme", "facts"}
+BY_HEART = {"arithmetic", "categories", "rhyme", "facts"}
 MADE_UP = 3_000  # words that do not exist, for each purpose
 
 
@@ -80,6 +80,8 @@ def wide_pool(seed: int) -> SimpleNamespace:
     pool.asked = 10 * pool.asked + verbs
     pool.verbs = 3 * pool.verbs + regular[: MADE_UP // 3]
     pool.nouns = 3 * pool.nouns + [[word, inflected(word, "s")] for word in ended[: MADE_UP // 3]]
+    negated = [[rng.choice(("un", "un", "dis")) + word, word] for word in rng.sample(things, 1_000)]
+    pool.opposites = 4 * pool.opposites + negated
     return pool
 
 

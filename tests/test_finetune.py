@@ -202,6 +202,10 @@ def test_drawn_items_are_right(drawn):
             else:
                 said.remove(first.lower())
             assert said == asked, entry
+        elif family == "antonym":
+            both = {values[0], output}
+            negated = any({f"{prefix}{word}", word} == both for prefix in ("un", "dis") for word in both)  # fmt: skip
+            assert negated or output in data.OPPOSITES[values[0]], entry
         elif family == "extraction":
             assert re.search(rf"(?i)\b{output}\b", values[0]), entry
         elif family == "capitalisation" and form == "sentence":
@@ -221,7 +225,7 @@ def test_regular_forms():
 
 def test_extra_items_are_trained_on(small, tmp_path, capsys):
     run(tmp_path / "model", "--extra", 2, "--epochs", 1)
-    assert f"{40 + 2 * 11} training items" in capsys.readouterr().out
+    assert f"{40 + 2 * 12} training items" in capsys.readouterr().out
 
 
 # --- what it refuses ---
