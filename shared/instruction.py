@@ -12,7 +12,11 @@ import torch.nn.functional as F
 from torch.utils.data import Dataset, Sampler
 
 from shared.attention import future_mask
-from shared.gpt_model import KVCache, evaluation_mode, next_token_logits
+from shared.gpt_model import (
+    KVCache,
+    evaluation_mode,
+    next_token_logits,
+)
 from shared.pretraining import (
     calc_loss_batch,
     evaluate_model,
@@ -23,8 +27,8 @@ from shared.pretraining import (
 )
 
 __all__ = ["format_input", "check_instruction", "format_prompt", "short_prompt",
-    "InstructionDataset", "custom_collate_fn", "LikeLengthSampler", "left_padded",
-    "check_room", "generate_batch", "generate_responses", "stream_response",
+    "InstructionDataset", "custom_collate_fn", "LikeLengthSampler", "check_room",
+    "generate_batch", "stream_response", "left_padded", "generate_responses",
     "fast_dtype", "reduced", "train_epoch", "resume", "finetune"]  # fmt: skip
 
 
@@ -126,33 +130,6 @@ class LikeLengthSampler(Sampler):
         return -(-len(self.lengths) // self.batch_size)
 
 
-# ch07.ipynb: left-padded
-@contextmanager
-def left_padded(model, padding):
-    """Within the block the model reads texts, `(B, T)`, as if row b's first padding[b] tokens were not there."""
-
-    def positions(_, args):
-        return ((args[0] - padding.unsqueeze(1)).clamp(min=0),)  # (B, T)
-
-    def attend(queries, keys, values):
-        T, S = queries.shape[-2], keys.shape[-2]
-        pads = torch.arange(S, device=padding.device) < padding.view(-1, 1, 1, 1)
-        hidden = pads | future_mask(T, S, padding.device)  # (B, 1, T, S)
-        # a softmax over nothing would be nan, so each pad may see itself
-        itself = torch.eye(S, dtype=torch.bool, device=padding.device)[-T:]
-        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=~hidden | itself)
-
-    handle = model.pos_emb.register_forward_pre_hook(positions)
-    for block in model.trf_blocks:
-        block.att.attend = attend
-    try:
-        yield model
-    finally:
-        handle.remove()
-        for block in model.trf_blocks:
-            del block.att.attend
-
-
 # ch07.ipynb: check-room
 def check_room(prompts, context_size):
     """Raise ValueError unless each prompt, a list of IDs, leaves a position for an answer."""
@@ -181,22 +158,6 @@ def generate_batch(model, prompts, max_new_tokens, eos_id):
     return [ids[: ids.index(eos_id)] if eos_id in ids else ids for ids in answers]
 
 
-# ch07.ipynb: generate-responses
-def generate_responses(
-    model, data, tokenizer, max_new_tokens=64, batch_size=64, prompt=short_prompt
-):
-    """The model's answers to entries: strings, in the order of `data`."""
-    prompts = [tokenizer.encode_ordinary(prompt(entry)) for entry in data]
-    order = sorted(range(len(data)), key=lambda i: len(prompts[i]))  # little padding
-    answers = {}
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        batch = [prompts[i] for i in rows]
-        found = generate_batch(model, batch, max_new_tokens, tokenizer.eot_token)
-        answers |= dict(zip(rows, map(tokenizer.decode, found)))
-    return [answers[i].strip() for i in range(len(data))]
-
-
 # ch07.ipynb: stream-response
 @torch.inference_mode()
 def stream_response(model, entry, tokenizer, max_new_tokens=64, prompt=short_prompt):
@@ -217,6 +178,49 @@ def stream_response(model, entry, tokenizer, max_new_tokens=64, prompt=short_pro
                 said = True
                 yield piece
     yield letters.decode(b"", final=True)
+
+
+# ch07.ipynb: left-padded
+@contextmanager
+def left_padded(model, padding):
+    """Within the block the model reads texts, `(B, T)`, as if row b's first padding[b] tokens were not there."""
+
+    def positions(_, args):
+        return ((args[0] - padding.unsqueeze(1)).clamp(min=0),)  # (B, T)
+
+    def attend(queries, keys, values):
+        T, S = queries.shape[-2], keys.shape[-2]
+        pads = torch.arange(S, device=padding.device) < padding.view(-1, 1, 1, 1)
+        hidden = pads | future_mask(T, S, padding.device)  # (B, 1, T, S)
+        # a softmax over nothing would be nan, so each pad may see itself
+        itself = torch.eye(S, dtype=torch.bool, device=padding.device)[-T:]
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=~hidden | itself)
+
+    handle = model.pos_emb.register_forward_pre_hook(positions)
+    for block in model.trf_blocks:
+        block.att.attend = attend
+    try:
+        yield model
+    finally:
+        handle.remove()
+        for block in model.trf_blocks:
+            del block.att.attend
+
+
+# ch07.ipynb: generate-responses
+def generate_responses(
+    model, data, tokenizer, max_new_tokens=64, batch_size=64, prompt=short_prompt
+):
+    """The model's answers to entries: strings, in the order of `data`."""
+    prompts = [tokenizer.encode_ordinary(prompt(entry)) for entry in data]
+    order = sorted(range(len(data)), key=lambda i: len(prompts[i]))  # little padding
+    answers = {}
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        batch = [prompts[i] for i in rows]
+        found = generate_batch(model, batch, max_new_tokens, tokenizer.eot_token)
+        answers |= dict(zip(rows, map(tokenizer.decode, found)))
+    return [answers[i].strip() for i in range(len(data))]
 
 
 # ch07.ipynb: fast-dtype

@@ -135,8 +135,8 @@ def check_ollama(timeout: float = 0.8) -> list[str] | None:
 
     def ask():
         try:  # in a thread: looking up a name has no time limit
-            models = ollama.Client(timeout=timeout, trust_env=False).list().models
-            found.put([model.model for model in models])
+            with ollama.Client(timeout=timeout, trust_env=False) as client:
+                found.put([model.model for model in client.list().models])
         except Exception:  # no server, no such address, or a server of another kind
             found.put(None)
 
@@ -159,8 +159,9 @@ def query_model(prompt: str, model: str = JUDGE, timeout: float = 60.0) -> str:
     messages = [{"role": "user", "content": prompt}]
     try:
         # trust_env: no proxy between a local server and us
-        client = ollama.Client(timeout=timeout, trust_env=False)
-        return client.chat(model=model, messages=messages, options=options).message.content or ""
+        with ollama.Client(timeout=timeout, trust_env=False) as client:
+            reply = client.chat(model=model, messages=messages, options=options)
+        return reply.message.content or ""
     except httpx.TimeoutException:
         raise TimeoutError(
             f"{model} gave no answer within {timeout:g} seconds: ask again, or take a smaller model"

@@ -1,6 +1,7 @@
 """Each lesson runs top to bottom in the book edition: on stand-ins always, on the real files where they are."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import nbformat
@@ -11,6 +12,7 @@ from shared import assets, editions
 
 ROOT = Path(__file__).parent.parent
 CHAPTERS = {"ch02": "ch02_text_data", "ch03": "ch03_attention", "ch04": "ch04_gpt_model"}
+FOLDERS = CHAPTERS | {"ch07": "ch07_instruction"}
 BANNER = "data: book (the book's); model: gpt2 (50,257 tokens)"
 REAL = assets.cache_folder()
 # what stands before the lesson's first cell: checksums of the stand-ins, if there are any
@@ -22,11 +24,11 @@ for name, digest in {digests}.items():
 """
 
 
-def outputs_of_the_book_edition(chapter, folder, monkeypatch, digests):
+def outputs_of_the_book_edition(chapter, folder, monkeypatch, digests, model="gpt2"):
     monkeypatch.setenv("COURSE_CACHE", str(folder))
     monkeypatch.setenv("COURSE_DATA", "book")
-    monkeypatch.setenv("COURSE_MODEL", "gpt2")
-    path = ROOT / CHAPTERS[chapter]
+    monkeypatch.setenv("COURSE_MODEL", model)
+    path = ROOT / FOLDERS[chapter]
     notebook = nbformat.read(path / f"{chapter}.ipynb", as_version=4)
     notebook.cells.insert(0, nbformat.v4.new_code_cell(PREPARE.format(digests=digests)))
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path)}}).execute()
@@ -47,6 +49,22 @@ def test_on_stand_ins(chapter, tmp_path, monkeypatch, gpt2_like):
     printed = outputs_of_the_book_edition(chapter, tmp_path, monkeypatch, digests)
     assert BANNER in printed
     assert f"{len(story):,} characters" in printed
+
+
+def test_chapter_7_on_stand_ins_of_the_books_instructions(tmp_path, monkeypatch):
+    """1,100 entries without families, some of them too long; with our model, as GPT-2's weights are far away."""
+    entries = editions.read_instructions(editions.INSTRUCTIONS)[:1100]
+    entries = [{key: e[key] for key in ("instruction", "input", "output")} for e in entries]
+    for entry in entries[5::400]:
+        entry["input"] = "a long story " * 200
+    content = json.dumps(entries).encode()
+    (tmp_path / "instruction-data.json").write_bytes(content)
+    digests = {"instruction-data.json": hashlib.sha256(content).hexdigest()}
+    printed = outputs_of_the_book_edition("ch07", tmp_path, monkeypatch, digests, "course-gpt")
+    assert "data: book (the book's); model: course-gpt (4,096 tokens)" in printed
+    assert "{'train': 935, 'validation': 55, 'test': 110}" in printed
+    assert "3 entries are too long" in printed
+    assert "Below is an instruction that describes a task." in printed
 
 
 # what the real files must print, a chapter
