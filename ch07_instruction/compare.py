@@ -36,7 +36,8 @@ SETTINGS = {
     "Alpaca's prompt": (SHORT | {"prompt": "format_prompt"}, (1,)),
     "one epoch": (LONG, (1,)),
     "one epoch, loss on everything": (LONG | {"answers_only": False}, (1,)),
-    "one epoch, from random weights": (LONG | {"random": True}, (1,)),
+    "one epoch, all tokens trained": (LONG | {"keep_tokens": False}, (1,)),
+    "one epoch, from random weights": (LONG | {"random": True, "keep_tokens": False}, (1,)),
     "assistant_gpt": (None, (0,)),
 }
 
@@ -69,7 +70,7 @@ def trained(setting: str, seed: int, entries: list[dict], tokenizer):
     if recipe is None:
         return model
     torch.manual_seed(seed)
-    run = SimpleNamespace(**{"answers_only": True, "random": False} | recipe)
+    run = SimpleNamespace(**{"answers_only": True, "random": False, "keep_tokens": True} | recipe)
     run.prompt = prompt_of(setting)
     if run.random:
         model = GPTModel(cfg)

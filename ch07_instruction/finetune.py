@@ -40,7 +40,12 @@ import pretrain  # noqa: E402
 import worksheets  # noqa: E402
 
 # what no rule tells: more items would only ask again what the stored ones ask
-BY_HEART = {"arithmetic", "categories", "rhyme", "facts"}
+BY_HEART = {"categories", "rhyme", "facts"}
+SLOW = {
+    "spelling",
+    "sorting",
+    "capitalisation",
+}  # they go into the letters: four times as many are drawn
 MADE_UP = 3_000  # words that do not exist, for each purpose
 
 
@@ -82,19 +87,24 @@ def wide_pool(seed: int) -> SimpleNamespace:
     pool.nouns = 3 * pool.nouns + [[word, inflected(word, "s")] for word in ended[: MADE_UP // 3]]
     negated = [[rng.choice(("un", "un", "dis")) + word, word] for word in rng.sample(things, 1_000)]
     pool.opposites = 4 * pool.opposites + negated
+    more = [(one, two) for one in range(1, 60) for two in range(1, 60) if one + two > 40]
+    pool.sums["+"] = 4 * pool.sums["+"] + more
+    pool.sums["-"] = 4 * pool.sums["-"] + [(one, two) for one, two in more if one > max(two, 24)]
+    rows = {row[0] + row[2]: row for row, _ in pool.amounts}.values()
+    pool.amounts = 3 * pool.amounts + [(row, n) for row in rows for n in range(21, 60)]
     return pool
 
 
 def drawn_items(count: int, seed: int, known: list[dict]) -> list[dict]:
-    """`count` more training items of each family that has a rule; none that is known.
+    """`count` more training items of each family that has a rule, 4 * `count` of the slow; none that is known.
 
     Nothing that is reserved for the test is in them.
     """
     asked = {(entry["instruction"], entry["input"]) for entry in known}
     pool, drawn = wide_pool(seed), []
     for make in make_instructions.FAMILIES:
-        if make.__name__ not in BY_HEART:
-            drawn += make_instructions.draw(make, pool, f"more {seed}", "train", count, asked)
+        n = 0 if make.__name__ in BY_HEART else 4 * count if make.__name__ in SLOW else count
+        drawn += make_instructions.draw(make, pool, f"more {seed}", "train", n, asked)
     return drawn
 
 
@@ -125,8 +135,11 @@ class Together:
 def train(model, entries: list[dict], tokenizer, run, checkpoint: Path | None = None) -> list[dict]:
     """Fine-tune on the training entries as `run` says; the losses, a row an epoch.
 
-    `run`: epochs, batch, peak, answers_only, prompt, and optimizer: adamw, or muon (for the blocks' matrices).
+    `run`: epochs, batch, peak, answers_only, prompt, optimizer (adamw, or muon for the blocks' matrices), and
+    keep_tokens: leave the tied embedding as it is. Else tokens that are in no answer become ever less likely:
+    each step pushes them down a little, which Adam makes as large as any other step.
     """
+    model.tok_emb.weight.requires_grad_(not run.keep_tokens)
     device = next(model.parameters()).device
     collate = functools.partial(
         custom_collate_fn,
@@ -152,7 +165,9 @@ def train(model, entries: list[dict], tokenizer, run, checkpoint: Path | None = 
     given = SimpleNamespace(optimizer=run.optimizer, lr=run.peak, weight_decay=0.1)
     optimizer = Together(pretrain.make_optimizers(model, given))
     each = {"eval_freq": len(batches), "checkpoint": checkpoint, "dtype": fast_dtype(device)}
-    return finetune(model, *loaders, optimizer, device, run.epochs, run.peak, **each)
+    history = finetune(model, *loaders, optimizer, device, run.epochs, run.peak, **each)
+    model.tok_emb.weight.requires_grad_(True)
+    return history
 
 
 def share_right(model, entries: list[dict], tokenizer) -> float:
@@ -191,7 +206,13 @@ def make_assistant(options) -> None:
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
     print(f"{sum(entry['split'] == 'train' for entry in entries):,} training items; {checkpoint}")
-    run = SimpleNamespace(**vars(options), answers_only=True, prompt=short_prompt, optimizer="muon")
+    recipe = {
+        "answers_only": True,
+        "prompt": short_prompt,
+        "optimizer": "muon",
+        "keep_tokens": True,
+    }
+    run = SimpleNamespace(**vars(options), **recipe)
     history = train(model, entries, tokenizer, run, checkpoint)
     log = pd.DataFrame(history).round(4).to_csv(index=False, lineterminator="\n")
     editions.save_model(options.out, model, cfg, log)

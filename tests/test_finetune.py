@@ -146,7 +146,11 @@ def test_loss_on_the_answer_or_on_everything(optimizer):
     for answers_only in (True, False):
         model = tiny()[0]
         given = SimpleNamespace(epochs=1, batch=8, peak=1e-3, answers_only=answers_only)
-        given.optimizer, given.prompt = optimizer, instruction.short_prompt
+        given.optimizer, given.prompt, given.keep_tokens = (
+            optimizer,
+            instruction.short_prompt,
+            False,
+        )
         torch.manual_seed(2)
         (row,) = finetune.train(model, FEW, editions.course_encoding(), given)
         assert 0 < row["training"] < 10 and 0 < row["validation"] < 10
@@ -154,12 +158,26 @@ def test_loss_on_the_answer_or_on_everything(optimizer):
     assert not torch.equal(*weights.values())
 
 
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_embedding_is_kept_or_trained(keep):
+    model, before = tiny()[0], tiny()[0]
+    given = SimpleNamespace(epochs=1, batch=8, peak=1e-3, answers_only=True, optimizer="muon")
+    given.keep_tokens, given.prompt = keep, instruction.short_prompt
+    finetune.train(model, FEW, editions.course_encoding(), given)
+    same = {n: torch.equal(p, before.get_parameter(n)) for n, p in model.named_parameters()}
+    assert same["tok_emb.weight"] == keep and not same["pos_emb.weight"]
+    assert (
+        all(p.requires_grad for p in model.parameters())
+        and model.out_head.weight is model.tok_emb.weight
+    )
+
+
 # --- the items it draws ---
 
 
 @pytest.fixture(scope="module")
 def drawn():
-    return finetune.drawn_items(150, 123, ENTRIES)
+    return finetune.drawn_items(100, 123, ENTRIES)
 
 
 def test_drawn_items_hold_nothing_that_is_tested(drawn):
@@ -174,7 +192,8 @@ def test_drawn_items_are_new(drawn):
         assert (entry["instruction"], entry["input"]) not in known
         known.add((entry["instruction"], entry["input"]))
         counts[entry["family"]] += 1
-    assert counts == dict.fromkeys(set(data.SCORED) - finetune.BY_HEART, 150)
+    expected = dict.fromkeys(set(data.SCORED) - finetune.BY_HEART, 100)
+    assert counts == expected | dict.fromkeys(finetune.SLOW, 400)
 
 
 def test_drawn_items_are_right(drawn):
@@ -213,7 +232,7 @@ def test_drawn_items_are_right(drawn):
         else:
             assert output == data.right(entry, form, values), entry
         checked[family] += 1
-    assert min(checked.values()) == 150
+    assert min(checked.values()) == 100
 
 
 def test_regular_forms():
@@ -225,7 +244,7 @@ def test_regular_forms():
 
 def test_extra_items_are_trained_on(small, tmp_path, capsys):
     run(tmp_path / "model", "--extra", 2, "--epochs", 1)
-    assert f"{40 + 2 * 12} training items" in capsys.readouterr().out
+    assert f"{40 + 2 * 10 + 8 * 3} training items" in capsys.readouterr().out
 
 
 # --- what it refuses ---
