@@ -77,6 +77,14 @@ FILES = {
         without="COURSE_DATA=course",
         archive="1587ea43e58e82b14ff1f5425c88e17f8496bfcdb67a583dbff9eefaf9963ce3",
     ),
+    "instruction-data.json": Asset(
+        url=BOOK + "ch07/01_main-chapter-code/instruction-data.json",
+        sha256="7e09a9af353722ca15c18bc580f093f9c39d3178335a75177319cb1e1d163944",
+        licence="that of the book's repository",
+        size=203_524,
+        what="1,100 instructions of Raschka, Build a Large Language Model (From Scratch), 2024",
+        without="COURSE_DATA=course",
+    ),
 }
 
 

@@ -29,6 +29,7 @@ MESSAGES = Path(__file__).parent.parent / "ch06_classification" / "messages.csv"
 INSTRUCTIONS = Path(__file__).parent.parent / "ch07_instruction" / "instructions.json"
 COURSE_GPT = Path(__file__).parent.parent / "ch05_pretraining" / "course_gpt"
 SPAM_GPT = Path(__file__).parent.parent / "ch06_classification" / "spam_gpt"
+ASSISTANT_GPT = Path(__file__).parent.parent / "ch07_instruction" / "assistant_gpt"
 
 # the first value of each is the default
 SWITCHES = {
@@ -181,6 +182,14 @@ def classifier():
     model = GPTModel({key: cfg[key] for key in cfg if key not in ("classes", "threshold")})
     model.out_head = nn.Linear(cfg["emb_dim"], len(cfg["classes"]))
     return filled(model, weights, SPAM_GPT), cfg
+
+
+def instruction_model():
+    """Chapter 7's assistant, in float32 and ready to use (dropout off), and its configuration.
+
+    Ours, with our tokenizer (`course_encoding`), whatever COURSE_MODEL says. ValueError where it is damaged.
+    """
+    return load_model(ASSISTANT_GPT)
 
 
 def load_model(folder: Path):

@@ -291,3 +291,23 @@ def stacked(rows, xlabel):
     ax.set_xlabel(xlabel)
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return fig
+
+
+def intervals(series, xlabel):
+    """A dot with its interval for each row of DataFrames: `{label: frame}`, columns value, low, high.
+
+    The rows are in the order of the last frame's values.
+    """
+    names = list(list(series.values())[-1].iloc[:, 0].sort_values().index)
+    fig, ax = plt.subplots(figsize=(7.6, 0.3 * len(names) + 1.1))
+    for i, (label, frame) in enumerate(series.items()):
+        value, low, high = (frame.loc[names].iloc[:, k] for k in range(3))
+        places = [row + 0.12 * (1 - 2 * i) for row in range(len(names))]
+        bars = {"xerr": [value - low, high - value], "color": PALETTE[3 * (i == 0)]}
+        ax.errorbar(
+            value, places, fmt="os"[i % 2], markersize=6, linewidth=1.5, label=label, **bars
+        )
+    ax.set_yticks(range(len(names)), names)
+    ax.set(xlabel=xlabel, xlim=(-0.03, 1.03))
+    ax.legend(frameon=False, loc="lower right")
+    return fig

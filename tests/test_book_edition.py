@@ -1,6 +1,7 @@
 """Each lesson runs top to bottom in the book edition: on stand-ins always, on the real files where they are."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import nbformat
@@ -11,7 +12,12 @@ from shared import assets, editions
 
 ROOT = Path(__file__).parent.parent
 CHAPTERS = {"ch02": "ch02_text_data", "ch03": "ch03_attention", "ch04": "ch04_gpt_model"}
-CHAPTER_6 = {"ch06": "ch06_classification"}  # with the course's model: GPT-2 would need its weights
+# with the course's model: GPT-2 would need its weights
+WITH_COURSE_GPT = {
+    "ch05": "ch05_pretraining",
+    "ch06": "ch06_classification",
+    "ch07": "ch07_instruction",
+}
 BANNER = "data: book (the book's); model: gpt2 (50,257 tokens)"
 REAL = assets.cache_folder()
 # what stands before the lesson's first cell: checksums of the stand-ins, if there are any
@@ -27,7 +33,7 @@ def outputs_of_the_book_edition(chapter, folder, monkeypatch, digests, model="gp
     monkeypatch.setenv("COURSE_CACHE", str(folder))
     monkeypatch.setenv("COURSE_DATA", "book")
     monkeypatch.setenv("COURSE_MODEL", model)
-    path = ROOT / (CHAPTERS | CHAPTER_6)[chapter]
+    path = ROOT / (CHAPTERS | WITH_COURSE_GPT)[chapter]
     notebook = nbformat.read(path / f"{chapter}.ipynb", as_version=4)
     notebook.cells.insert(0, nbformat.v4.new_code_cell(PREPARE.format(digests=digests)))
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path)}}).execute()
@@ -48,6 +54,22 @@ def test_on_stand_ins(chapter, tmp_path, monkeypatch, gpt2_like):
     printed = outputs_of_the_book_edition(chapter, tmp_path, monkeypatch, digests)
     assert BANNER in printed
     assert f"{len(story):,} characters" in printed
+
+
+def test_chapter_7_on_stand_ins_of_the_books_instructions(tmp_path, monkeypatch):
+    """1,100 entries without families, some of them too long; with our model, as GPT-2's weights are far away."""
+    entries = editions.read_instructions(editions.INSTRUCTIONS)[:1100]
+    entries = [{key: e[key] for key in ("instruction", "input", "output")} for e in entries]
+    for entry in entries[5::400]:
+        entry["input"] = "a long story " * 200
+    content = json.dumps(entries).encode()
+    (tmp_path / "instruction-data.json").write_bytes(content)
+    digests = {"instruction-data.json": hashlib.sha256(content).hexdigest()}
+    printed = outputs_of_the_book_edition("ch07", tmp_path, monkeypatch, digests, "course-gpt")
+    assert "data: book (the book's); model: course-gpt (4,096 tokens)" in printed
+    assert "{'train': 935, 'validation': 55, 'test': 110}" in printed
+    assert "3 entries are too long" in printed
+    assert "Below is an instruction that describes a task." in printed
 
 
 # what the real files must print, a chapter
@@ -74,6 +96,12 @@ def test_on_the_real_files(chapter, monkeypatch):
     printed = outputs_of_the_book_edition(chapter, REAL, monkeypatch, {})
     for line in REAL_OUTPUTS[chapter]:
         assert line in printed
+
+
+@pytest.mark.skipif(not (REAL / "the-verdict.txt").exists(), reason="the book's text is not here")
+def test_chapter_5_on_the_real_text(monkeypatch):
+    printed = outputs_of_the_book_edition("ch05", REAL, monkeypatch, {}, "course-gpt")
+    assert "data: book (the book's); model: course-gpt (4,096 tokens)" in printed
 
 
 COLLECTION = "SMSSpamCollection"

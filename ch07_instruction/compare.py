@@ -1,0 +1,138 @@
+"""What each part of the recipe brings: right answers and ROUGE-L on the test items, by family, into compare.csv.
+
+    python ch07_instruction/compare.py
+
+Each setting is trained and tested in turn, and its rows are written when it is done. The same command goes on
+where it was stopped, and does anew what was made of other weights or other items.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import torch
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import finetune  # noqa: E402
+
+from shared import editions, instruction  # noqa: E402
+from shared.gpt_model import GPTModel  # noqa: E402
+from shared.pretraining import initialise  # noqa: E402
+from shared.scoring import scores_by_family  # noqa: E402
+
+# what chapter 7's notebook does live
+SHORT = {"items": 4_000, "epochs": 1, "batch": 16, "peak": 5e-4, "optimizer": "adamw"}
+# a name, how it is trained (None: not at all), seeds
+SETTINGS = {
+    "before": (None, (0,)),
+    "short": (SHORT, (1, 2, 3)),
+    "Alpaca's prompt": (SHORT | {"prompt": "format_prompt"}, (1,)),
+    "assistant_gpt": (None, (0,)),
+    "from random weights": (SHORT | {"random": True, "keep_tokens": False}, (1,)),
+    "all tokens trained": (SHORT | {"keep_tokens": False}, (1,)),
+    "loss on everything": (SHORT | {"answers_only": False}, (1,)),
+}
+
+
+def folder_of(setting: str) -> Path:
+    """Where a setting's weights come from."""
+    return editions.ASSISTANT_GPT if setting == "assistant_gpt" else editions.COURSE_GPT
+
+
+def made_of(setting: str, entries: list[dict]) -> dict[str, str]:
+    """Checksums of what a setting's figures depend on, and versions."""
+    recipe = SETTINGS[setting][0]
+    content = json.dumps([recipe, entries]).encode()
+    return {
+        "weights": hashlib.sha256((folder_of(setting) / editions.WEIGHTS).read_bytes()).hexdigest()[:12],
+        "recipe_and_items": hashlib.sha256(content).hexdigest()[:12],
+        "torch": torch.__version__,
+    }  # fmt: skip
+
+
+def prompt_of(setting: str):
+    """The function that writes a setting's prompts."""
+    return getattr(instruction, (SETTINGS[setting][0] or {}).get("prompt", "short_prompt"))
+
+
+def trained(setting: str, seed: int, entries: list[dict], tokenizer):
+    """The model of a setting, ready to be tested."""
+    model, cfg = editions.load_model(folder_of(setting))
+    recipe = SETTINGS[setting][0]
+    if recipe is None:
+        return model
+    torch.manual_seed(seed)
+    run = SimpleNamespace(**{"answers_only": True, "random": False, "keep_tokens": True} | recipe)
+    run.prompt = prompt_of(setting)
+    if run.random:
+        model = GPTModel(cfg)
+        initialise(model)
+    training = [entry for entry in entries if entry["split"] == "train"][: run.items]
+    validation = [entry for entry in entries if entry["split"] == "validation"]
+    finetune.train(model, training + validation, tokenizer, run)
+    return model
+
+
+def tested(setting: str, seed: int, entries: list[dict], tokenizer) -> pd.DataFrame:
+    """The rows of a setting and seed: a family each, and one for all of them together."""
+    model = trained(setting, seed, entries, tokenizer)
+    test = [entry for entry in entries if entry["split"] == "test"]
+    responses = instruction.generate_responses(model, test, tokenizer, prompt=prompt_of(setting))
+    table = scores_by_family(test, responses).round(4)
+    table = table.rename_axis("family").reset_index()
+    return table.assign(setting=setting, seed=seed, **made_of(setting, entries))
+
+
+def known_rows(path: Path, entries: list[dict]) -> pd.DataFrame:
+    """The rows of a file that are of today's settings, weights, items and versions; of none, if there is no file."""
+    if not path.exists():
+        return pd.DataFrame()
+    table = pd.read_csv(path, dtype={"weights": str, "recipe_and_items": str})
+    kept = []
+    for (setting, seed), rows in table.groupby(["setting", "seed"], sort=False):
+        if setting in SETTINGS and seed in SETTINGS[setting][1]:
+            now = made_of(setting, entries)
+            if all((rows[name] == value).all() for name, value in now.items()):
+                kept.append(rows)
+    return pd.concat(kept) if kept else pd.DataFrame()
+
+
+def save(path: Path, table: pd.DataFrame) -> None:
+    first = ["setting", "seed", "family"]
+    table = table[first + [name for name in table if name not in first]]
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    table.to_csv(unfinished, index=False, lineterminator="\n")
+    unfinished.replace(path)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, default=HERE / "compare.csv")
+    options = parser.parse_args(arguments)
+    try:
+        tokenizer = editions.course_encoding()
+        entries = editions.read_instructions(editions.INSTRUCTIONS)
+        table = known_rows(options.out, entries)
+        for setting, (_, seeds) in SETTINGS.items():
+            for seed in seeds:
+                if len(table) and ((table.setting == setting) & (table.seed == seed)).any():
+                    continue
+                print(f"{setting}, seed {seed}", flush=True)
+                table = pd.concat([table, tested(setting, seed, entries, tokenizer)])
+                save(options.out, table)
+        everything = table[table.family == "all"].set_index(["setting", "seed"])
+        print(everything[["exact", "exact_low", "exact_high", "rouge_l"]])
+    except (ValueError, OSError, editions.assets.AssetError) as error:
+        sys.exit(f"compare: {error}")
+    except KeyboardInterrupt:
+        sys.exit("compare: stopped; the same command goes on")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""Fine-tune a pretrained model to follow instructions: so chapter 7's assistant was made.
+
+    python ch07_instruction/finetune.py --out FOLDER
+
+FOLDER gets config.json, the weights in half precision, log.csv and SHA256SUMS. The state is saved after every
+epoch, beside FOLDER. The same command continues a run that was stopped or killed, to the same result.
+"""
+
+import argparse
+import functools
+import hashlib
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader
+
+from shared import editions
+from shared.instruction import (
+    InstructionDataset,
+    LikeLengthSampler,
+    custom_collate_fn,
+    fast_dtype,
+    finetune,
+    generate_responses,
+    reduced,
+    short_prompt,
+)
+from shared.scoring import is_right
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "ch05_pretraining")]
+
+import make_instructions  # noqa: E402
+import pretrain  # noqa: E402
+import worksheets  # noqa: E402
+
+# what no rule tells: more items would only ask again what the stored ones ask
+BY_HEART = {"arithmetic", "categories", "rhyme", "facts"}
+MADE_UP = 3_000  # words that do not exist, for each purpose
+
+
+def inflected(word: str, ending: str) -> str:
+    """A regular past (ending "ed") or plural ("s") of a word of several syllables."""
+    if word[-1] == "y" and word[-2] not in worksheets.VOWELS:
+        return f"{word[:-1]}ie{ending[-1]}"
+    if ending == "s":
+        return word + ("es" if word.endswith(("s", "x", "z", "ch", "sh")) else "s")
+    return word + ("d" if word.endswith("e") else "ed")
+
+
+def wide_pool(seed: int) -> SimpleNamespace:
+    """The words to learn from, and far more, made up or put to another use.
+
+    With a few hundred names and verbs a model learns those by heart, and forgets to read its prompt.
+    """
+    w, pool = worksheets.load_words(), make_instructions.learnt_pool()
+    rng = random.Random(f"wide {seed}")
+
+    def made_up(count=MADE_UP):
+        return [rng.choice((worksheets.invent, worksheets.pieces))(rng, w) for _ in range(count)]
+
+    def words():
+        return made_up() + rng.choices(pool.spelled, k=MADE_UP)
+
+    for use in ("spelled", "sorted", "counted", "capitalised"):
+        setattr(pool, use, getattr(pool, use) + made_up())
+    pool.names = 5 * pool.names + [word.capitalize() for word in words()]
+    pool.cities = 10 * pool.cities + [word.capitalize() for word in words()]
+    pool.jobs, pool.adjectives = 20 * pool.jobs + words(), 10 * pool.adjectives + words()
+    ended = [worksheets.invent(rng, w) + rng.choice(("", "", "e", "y")) for _ in range(MADE_UP)]
+    regular = [[word, *2 * [inflected(word, "ed")]] for word in ended]
+    things = words()
+    verbs = 2 * pool.verbs + regular[: MADE_UP // 3]
+    pool.done = 5 * pool.done + [(verb, rng.choices(things, k=5)) for verb in verbs]
+    pool.asked = 10 * pool.asked + verbs
+    pool.verbs = 3 * pool.verbs + regular[: MADE_UP // 3]
+    pool.nouns = 3 * pool.nouns + [[word, inflected(word, "s")] for word in ended[: MADE_UP // 3]]
+    negated = [[rng.choice(("un", "un", "dis")) + word, word] for word in rng.sample(things, 1_000)]
+    pool.opposites = 4 * pool.opposites + negated
+    return pool
+
+
+def drawn_items(count: int, seed: int, known: list[dict]) -> list[dict]:
+    """`count` more training items of each family that has a rule; none that is known.
+
+    Nothing that is reserved for the test is in them.
+    """
+    asked = {(entry["instruction"], entry["input"]) for entry in known}
+    pool, drawn = wide_pool(seed), []
+    for make in make_instructions.FAMILIES:
+        if make.__name__ not in BY_HEART:
+            drawn += make_instructions.draw(make, pool, f"more {seed}", "train", count, asked)
+    return drawn
+
+
+class Together:
+    """Optimizers that work as one: for chapter 7's loop."""
+
+    def __init__(self, optimizers: list[torch.optim.Optimizer]):
+        self.optimizers = optimizers
+        self.param_groups = [group for one in optimizers for group in one.param_groups]
+
+    def zero_grad(self):
+        for one in self.optimizers:
+            one.zero_grad()
+
+    def step(self):
+        for one in self.optimizers:
+            one.step()
+
+    def state_dict(self):
+        return {"optimizers": [one.state_dict() for one in self.optimizers]}
+
+    def load_state_dict(self, state):
+        for one, part in zip(self.optimizers, state["optimizers"], strict=True):
+            one.load_state_dict(part)
+        self.__init__(self.optimizers)  # loading makes new groups
+
+
+def train(model, entries: list[dict], tokenizer, run, checkpoint: Path | None = None) -> list[dict]:
+    """Fine-tune on the training entries as `run` says; the losses, a row an epoch.
+
+    `run`: epochs, batch, peak, answers_only, prompt, optimizer (adamw, or muon for the blocks' matrices), and
+    keep_tokens: leave the tied embedding as it is. Else tokens that are in no answer become ever less likely:
+    each step pushes them down a little, which Adam makes as large as any other step.
+    """
+    model.tok_emb.weight.requires_grad_(not run.keep_tokens)
+    device = next(model.parameters()).device
+    collate = functools.partial(
+        custom_collate_fn,
+        pad_token_id=tokenizer.eot_token,
+        allowed_max_length=model.pos_emb.num_embeddings,
+        device=device,
+    )
+    training, validation = (
+        InstructionDataset(
+            [entry for entry in entries if entry["split"] == split],
+            tokenizer,
+            mask_instruction=run.answers_only,
+            prompt=run.prompt,
+        )
+        for split in ("train", "validation")
+    )
+    lengths = [len(item[0] if run.answers_only else item) for item in training]
+    batches = LikeLengthSampler(lengths, run.batch)
+    loaders = (
+        DataLoader(training, batch_sampler=batches, collate_fn=collate),
+        DataLoader(validation, batch_size=64, collate_fn=collate),
+    )
+    given = SimpleNamespace(optimizer=run.optimizer, lr=run.peak, weight_decay=0.1)
+    optimizer = Together(pretrain.make_optimizers(model, given))
+    each = {"eval_freq": len(batches), "checkpoint": checkpoint, "dtype": fast_dtype(device)}
+    history = finetune(model, *loaders, optimizer, device, run.epochs, run.peak, **each)
+    model.tok_emb.weight.requires_grad_(True)
+    return history
+
+
+def share_right(model, entries: list[dict], tokenizer) -> float:
+    """The share of entries answered right, of those that a rule can judge."""
+    device = next(model.parameters()).device
+    with reduced(device, fast_dtype(device)):
+        responses = generate_responses(model, entries, tokenizer)
+    found = [is_right(*pair) for pair in zip(entries, responses)]
+    return found.count(True) / max(1, len(found) - found.count(None))
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """A whole number from `least` on, for argparse."""
+
+    def number(text: str) -> int:
+        if (found := int(text)) < least:
+            raise argparse.ArgumentTypeError(f"{found} is below {least}")
+        return found
+
+    return number
+
+
+def make_assistant(options) -> None:
+    """The whole way: items, training, validation, files."""
+    tokenizer, (model, cfg) = editions.tokenizer(), editions.pretrained()
+    entries = editions.instructions()
+    if options.extra:
+        if editions.choice("COURSE_DATA") != "course":
+            raise ValueError(
+                "--extra draws items like the course's: leave it out, or set COURSE_DATA=course"
+            )
+        entries = drawn_items(options.extra, options.seed, entries) + entries
+    identity = repr((sorted(vars(options).items()), entries, cfg)).encode()
+    name = f"{options.out.name}.state-{hashlib.sha256(identity).hexdigest()[:12]}.pt"
+    checkpoint = options.out.absolute().parent / name
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(options.seed)
+    print(f"{sum(entry['split'] == 'train' for entry in entries):,} training items; {checkpoint}")
+    recipe = {
+        "answers_only": True,
+        "prompt": short_prompt,
+        "optimizer": "muon",
+        "keep_tokens": True,
+    }
+    run = SimpleNamespace(**vars(options), **recipe)
+    history = train(model, entries, tokenizer, run, checkpoint)
+    log = pd.DataFrame(history).round(4).to_csv(index=False, lineterminator="\n")
+    editions.save_model(options.out, model, cfg, log)
+    checkpoint.unlink()
+    validation = [entry for entry in entries if entry["split"] == "validation"]
+    share = share_right(editions.load_model(options.out)[0], validation, tokenizer)
+    print(f"{options.out}: {100 * share:.1f} % of the validation items answered right")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--out", type=Path, required=True, help="folder for the model")
+    add("--epochs", type=whole(1), default=2)
+    add("--batch", type=whole(1), default=32, help="items in a step")
+    add("--peak", type=pretrain.positive, default=8e-4, help="highest learning rate")
+    add(
+        "--extra",
+        type=whole(0),
+        default=0,
+        help="further items drawn for each family that has a rule",
+    )
+    add("--seed", type=int, default=123)
+    options = parser.parse_args(arguments)
+    try:
+        make_assistant(options)
+    except (ValueError, OSError, editions.assets.AssetError) as error:
+        sys.exit(f"finetune: {error}")
+    except KeyboardInterrupt:
+        sys.exit("finetune: stopped; the same command goes on after the last whole epoch")
+
+
+if __name__ == "__main__":
+    main()

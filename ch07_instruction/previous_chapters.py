@@ -1,0 +1,39 @@
+"""The names of earlier chapters that ch07.ipynb imports; written by `make promote`."""
+
+from shared.attention import future_mask
+from shared.gpt_model import (
+    GPTModel,
+    KVCache,
+    evaluation_mode,
+    generate_text_cached,
+    next_token_logits,
+)
+from shared.pretraining import (
+    calc_loss_batch,
+    evaluate_model,
+    generate,
+    learning_rate,
+    load_checkpoint,
+    parameter_groups,
+    save_checkpoint,
+    text_to_token_ids,
+    token_ids_to_text,
+)
+
+__all__ = [
+    "GPTModel",
+    "KVCache",
+    "calc_loss_batch",
+    "evaluate_model",
+    "evaluation_mode",
+    "future_mask",
+    "generate",
+    "generate_text_cached",
+    "learning_rate",
+    "load_checkpoint",
+    "next_token_logits",
+    "parameter_groups",
+    "save_checkpoint",
+    "text_to_token_ids",
+    "token_ids_to_text",
+]

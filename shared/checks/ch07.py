@@ -1,0 +1,433 @@
+"""Checks of chapter 7: one for each exercise."""
+
+import copy
+import random
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from shared.checks import exercise, require
+
+SMALL = {"vocab_size": 40, "context_length": 32, "emb_dim": 32, "n_heads": 2, "n_layers": 2}
+SMALL |= {"drop_rate": 0.0, "qkv_bias": False}
+END = 39
+
+
+def _gpt(seed=0, scale=6.0):
+    """A small GPTModel whose likeliest tokens vary with what it reads, and with where it reads it."""
+    from shared.gpt_model import GPTModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = GPTModel(SMALL).eval()
+    with torch.no_grad():
+        for block in model.trf_blocks:
+            block.att.W_query.weight.mul_(scale)
+            block.att.W_value.weight.mul_(scale)
+        model.pos_emb.weight.mul_(2)
+    return model
+
+
+@exercise
+def phi_prompt(answer):
+    """`answer(entry)` -> the prompt in the style of Phi-3."""
+    with_input = {"instruction": "Plural, please.", "input": "fox", "output": "foxes"}
+    plain = {"instruction": "Name a colour.", "input": "", "output": "red"}
+    bare = {"instruction": "Name a town."}
+    wanted = [
+        (with_input, "<|user|>\nPlural, please.\nfox\n<|assistant|>\n"),
+        (plain, "<|user|>\nName a colour.\n<|assistant|>\n"),
+        (bare, "<|user|>\nName a town.\n<|assistant|>\n"),
+    ]
+    for entry, want in wanted:
+        try:
+            got = answer(dict(entry))
+        except KeyError as error:
+            raise AssertionError(f"an entry without {error} is an entry without input") from None
+        require(isinstance(got, str), f"a string is asked for, not {type(got).__name__}")
+        output = entry.get("output", "")
+        require(
+            not output or output not in got, "the answer stands in the prompt: it is given away"
+        )
+        require(
+            got.rstrip("\n") != want.rstrip("\n") or got == want,
+            "after <|assistant|> exactly one new line, which belongs to the prompt",
+        )
+        require(
+            entry.get("input") or "\n\n" not in got, f"without an input no line is left: {got!r}"
+        )
+        require(got == want, f"{got!r} for {entry}; it should be {want!r}")
+    for empty in ("", "  \n"):
+        try:
+            answer({"instruction": empty, "input": "fox"})
+        except ValueError:
+            continue
+        raise AssertionError(f"the instruction {empty!r} was not refused (ValueError)")
+    return "with and without an input, and an empty instruction is refused"
+
+
+def _batches():
+    """Batches of `(ids, prompt length)`: of one text, of equal lengths, of many; END also inside a prompt."""
+    generator = random.Random(0)
+    yield [([1, 2, 3, 4, 5], 3), ([6, 7], 1), ([8, 9, 10], 2)]
+    yield [([1, 2, 3], 2)]
+    yield [([4, 5, 6, 7], 2), ([8, 9, 10, 11], 3)]
+    yield [([1, END, 2, 3, 4], 3), ([5, 6, 7], 3)]  # and an empty answer: its end is asked for
+    for _ in range(4):
+        texts = [
+            [generator.randrange(38) for _ in range(generator.randint(2, 12))] for _ in range(5)
+        ]
+        yield [(ids, generator.randint(1, len(ids) - 1)) for ids in texts]
+
+
+@exercise
+def collate_answers(answer):
+    """`answer(batch, end)` -> inputs and targets, `(B, T)`, of pairs (ids, prompt length)."""
+    model = _gpt()
+    for batch in _batches():
+        got = answer([(list(ids), p) for ids, p in batch], END)
+        require(len(got) == 2, "inputs and targets are asked for: two tensors")
+        inputs, targets = (torch.as_tensor(part) for part in got)
+        T = max(len(ids) for ids, _ in batch)
+        for name, part in (("inputs", inputs), ("targets", targets)):
+            shape = tuple(part.shape)
+            require(
+                shape == (len(batch), T), f"{name} are {shape}; they should be {(len(batch), T)}"
+            )
+        for row, (ids, p) in enumerate(batch):
+            n, case = len(ids), f"text {row} of {len(batch)}, {len(ids)} tokens, {p} of them prompt"
+            require(
+                inputs[row, :n].tolist() == ids, f"{case}: the inputs do not begin with the text"
+            )
+            require(
+                inputs[row, n:].eq(END).all(),
+                f"{case}: inputs are not filled up with the end token",
+            )
+            _require_targets(targets[row].tolist(), ids, p, case)
+        logits = model(inputs)
+        together = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
+        alone = 0
+        for ids, p in batch:
+            logits = model(torch.tensor([ids]))[0, p - 1 :]
+            alone += F.cross_entropy(logits, torch.tensor([*ids[p:], END]), reduction="sum")
+        require(abs(together - alone) < 1e-3, "the loss is not that of the texts one by one")
+    return (
+        "the answers and one end token each, to the token; the loss is that of the texts one by one"
+    )
+
+
+def _require_targets(got, ids, p, case):
+    n, T = len(ids), len(got)
+    want = [-100] * (p - 1) + [*ids[p:], END] + [-100] * (T - n)
+    if got == want:
+        return
+    shifted = [*ids[1:], END]
+    require(
+        not _not_shifted(got, ids), f"{case}: the targets are the inputs themselves: not shifted"
+    )
+    require(
+        all(t == -100 for t in got[n:]),
+        f"{case}: {T - n} places of padding, and {sum(t != -100 for t in got[n:])} count in the loss",
+    )
+    require(
+        got[n - 1] == END, f"{case}: no end token is asked for, so the model never learns to stop"
+    )
+    if all(t in (-100, s) for t, s in zip(got, shifted)):
+        asked = n - got[:n].count(-100)
+        require(asked != n or p == 1, f"{case}: the prompt is scored together with the answer")
+        require(asked != n - p + 2, f"{case}: one token of the prompt is asked for")
+        require(asked != n - p, f"{case}: the answer's first token is hidden")
+        raise AssertionError(f"{case}: {asked} targets, but {n - p + 1} are due")
+    raise AssertionError(f"{case}: the targets are {got}; they should be {want}")
+
+
+def _not_shifted(got, ids):
+    """Whether the targets are the inputs at their own places, as far as they are not hidden."""
+    asked = [(t, i) for t, i in zip(got, ids) if t != -100]
+    shifted = [(t, s) for t, s in zip(got, [*ids[1:], END]) if t != -100]
+    return all(t == i for t, i in asked) and any(t != s for t, s in shifted)
+
+
+def _chat(*texts, system=False, roles=("user", "assistant")):
+    talk = [{"role": roles[i % 2], "content": text} for i, text in enumerate(texts)]
+    return {"messages": [{"role": "system", "content": "Be kind."}] * system + talk}
+
+
+@exercise
+def entries_from_chats(answer):
+    """`answer(chats)` -> entries of the first round of each conversation."""
+    one = {"instruction": "Plural of fox?", "input": "", "output": "foxes"}
+    cases = [
+        ("one round", [_chat("Plural of fox?", "foxes")], [one]),
+        ("a system's message first", [_chat("Plural of fox?", "foxes", system=True)], [one]),
+        ("two rounds", [_chat("Plural of fox?", "foxes", "And ox?", "oxen")], [one]),
+        ("spaces at the ends", [_chat(" Plural of fox?\n", " foxes ")], [one]),
+        ("no answer", [_chat("Plural of fox?")], []),
+        ("an empty answer", [_chat("Plural of fox?", "  ")], []),
+        ("an empty question", [_chat(" ", "foxes")], []),
+        ("no message", [{"messages": []}], []),
+        ("the assistant begins", [_chat("Hello!", "Hi", roles=("assistant", "user"))], []),
+        ("the user asks twice", [_chat("Fox?", "Plural?", roles=("user", "user"))], []),
+        ("a faulty one between", [_chat("A?", "a"), _chat("B?"), _chat("C?", "c")], None),
+    ]
+    for name, chats, want in cases:
+        given = copy.deepcopy(chats)
+        got = answer(given)
+        require(given == chats, f"{name}: the conversations themselves were changed")
+        require(isinstance(got, list), f"{name}: a list is asked for, not {type(got).__name__}")
+        if want is None:
+            want = [{"instruction": f"{x}?", "input": "", "output": x.lower()} for x in ("A", "C")]
+        for entry in got:
+            missing = {"instruction", "input", "output"} - set(entry)
+            require(not missing, f"{name}: an entry lacks {sorted(missing)}")
+        bare = [{k: entry[k] for k in ("instruction", "input", "output")} for entry in got]
+        require(bare == want, f"{name}: {bare}; it should be {want}")
+    for nonsense in ({"messages": []}, "text"):
+        try:
+            answer(nonsense)
+        except ValueError:
+            continue
+        raise AssertionError(f"{nonsense!r} is no list and was not refused (ValueError)")
+    return "the first round of each, with a question and an answer; what is no list is refused"
+
+
+@exercise
+def linear_with_lora(answer):
+    """`answer(linear, rank, alpha)`, a module -> `linear(x) + alpha * (x @ A @ B)`."""
+    torch.manual_seed(0)
+    for bias in (True, False):
+        linear, x = nn.Linear(6, 10, bias=bias), torch.randn(2, 3, 6)
+        before, kept = linear(x).detach(), linear.weight.detach().clone()
+        layer = answer(linear, rank=2, alpha=0.5)
+        parameters = dict(layer.named_parameters())
+        for name, shape in (("A", (6, 2)), ("B", (2, 10))):
+            require(name in parameters, f"there is no parameter {name}")
+            got = tuple(parameters[name].shape)
+            require(got == shape, f"{name} is {got}; it should be {shape}")
+        gap = (layer(x) - before).abs().max().item()
+        require(
+            gap < 1e-6, f"before training the output differs by {gap:.2g}: B must begin with zeros"
+        )
+        require(layer.A.any(), "A and B are both zero: neither will ever get a gradient")
+        free = [n for n, p in parameters.items() if p.requires_grad]
+        require(
+            sorted(free) == ["A", "B"], f"{free} can learn; only A and B should: freeze the layer"
+        )
+        with torch.no_grad():
+            layer.B.copy_(torch.randn(2, 10))
+        right = before + 0.5 * (x @ layer.A @ layer.B)
+        unscaled = torch.allclose(layer(x), before + x @ layer.A @ layer.B, atol=1e-5)
+        require(not unscaled, "alpha is not used")
+        require(
+            torch.allclose(layer(x), right, atol=1e-5), "the output is not linear(x) + alpha x A B"
+        )
+        layer(x).square().sum().backward()
+        require(layer.B.grad is not None and layer.B.grad.any(), "no gradient reaches B")
+        require(layer.A.grad is not None and layer.A.grad.any(), "no gradient reaches A")
+        require(linear.weight.equal(kept), "the weights of the layer itself have changed")
+    share, first, last = _train_with(answer)
+    require(last < 0.8 * first, f"in a small GPT the loss fell only from {first:.2f} to {last:.2f}")
+    return f"nothing at first, then the loss of a small GPT fell from {first:.2f} to {last:.2f} with {share:.0%} of its weights"
+
+
+def _train_with(answer):
+    """Adapt the blocks of a small GPT to one text: share of weights that learn, first and last loss."""
+    from shared.pretraining import calc_loss_batch
+
+    model = _gpt(scale=1.0).requires_grad_(False)
+    kept = {name: value.clone() for name, value in model.state_dict().items()}
+    total = sum(p.numel() for p in model.parameters())
+    for block in model.trf_blocks:
+        for parent in (block.att, block.ff.layers):
+            for name, part in list(parent.named_children()):
+                if isinstance(part, nn.Linear):
+                    setattr(parent, name, answer(part, rank=4, alpha=1.0))
+    free = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(free, lr=0.01)
+    ids = torch.arange(21)[None] * 7 % 40
+    losses = []
+    for _ in range(60):
+        loss = calc_loss_batch(ids[:, :-1], ids[:, 1:], model, "cpu")
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    for name, value in model.state_dict().items():
+        plain = name.replace(".linear.", ".")
+        require(plain not in kept or kept[plain].equal(value), f"{plain} changed; it is frozen")
+    return sum(p.numel() for p in free) / total, losses[0], losses[-1]
+
+
+@exercise
+def target_counts(answer):
+    """`answer(lengths, prompts)` -> four numbers of targets."""
+    names = "padding counts", "every end token is hidden", "one end token each", "only the answers"
+    cases = [([5, 2, 3], [3, 1, 2]), ([4], [2]), ([7, 7], [1, 6]), ([3, 9, 4, 4], [2, 5, 3, 1])]
+    for lengths, prompts in cases:
+        got = answer(list(lengths), list(prompts))
+        require(len(got) == 4, f"four numbers are asked for, not {len(got)}")
+        n, total = len(lengths), sum(lengths)
+        want = n * max(lengths), total - n, total, total - sum(prompts) + n
+        for name, one, due in zip(names, got, want):
+            hint = ""
+            if name == "only the answers" and one == due - n:
+                hint = ": an answer's end token is asked for, too"
+            if name == "padding counts" and one == due + n:
+                hint = ": the target is the next token, so the last column has none of its own"
+            case = f"lengths {lengths}, prompts {prompts}"
+            require(one == due, f"{case}, {name}: {due} targets, not {one}{hint}")
+    return "15, 7, 10 and 7 for the batch of the exercise"
+
+
+def _entry(instruction, given="", output="x"):
+    return {"instruction": instruction, "input": given, "output": output}
+
+
+@exercise
+def trained_on(answer):
+    """`answer(train, test)` -> the test entries whose task occurs in train."""
+    train = [
+        _entry("How much is 5 plus 7?", output="12"),
+        _entry("Plural, please.", "fox", "foxes"),
+        _entry("Write the plural of goose.", output="geese"),
+        _entry("Sort the words.", "pear, apple", "apple, pear"),
+        _entry("Name a colour.", output="red"),
+    ]
+    cases = [
+        ("word for word the same", _entry("Plural, please.", "fox", "foxes"), True),
+        ("in other capitals", _entry("PLURAL, please.", "Fox", "foxes"), True),
+        ("without its full stop", _entry("Plural please", "fox", "foxes"), True),
+        ("with more spaces", _entry("Plural,  please. ", " fox", "foxes"), True),
+        ("the input within the instruction", _entry("Plural, please: fox", "", "foxes"), True),
+        ("with another answer", _entry("Name a colour.", output="blue"), True),
+        ("with a word more", _entry("Name a dark colour.", output="red"), False),
+        ("of another input", _entry("Plural, please.", "box", "boxes"), False),
+        ("with the same answer", _entry("How much is 6 plus 6?", output="12"), False),
+        ("in another order", _entry("Sort the words.", "apple, pear", "apple, pear"), False),
+        ("part of a training task", _entry("Write the plural of goos"), False),
+        ("words run together", _entry("Nameacolour.", output="red"), False),
+        ("nothing of it known", _entry("Rhyme, please.", "bed", "red"), False),
+    ]
+    for name, entry, known in cases:
+        got = answer(copy.deepcopy(train), [entry])
+        missed = f"a task {name} was trained on, and is not found: {entry}"
+        require(bool(got) or not known, missed)
+        require(known or not got, f"a task {name} was not trained on: {entry}")
+    tests = [entry for _, entry, _ in cases]
+    want = [entry for _, entry, known in cases if known]
+    require(list(answer(train, tests)) == want, "the entries come in another order, or not whole")
+    return f"all {len(want)} found among {len(cases)}, and nobody accused"
+
+
+def _prompts(seed, count=6):
+    generator = random.Random(seed)
+    return [
+        [generator.randrange(38) for _ in range(generator.randint(1, 14))] for _ in range(count)
+    ]
+
+
+def _alone(model, ids, n, end):
+    """The likeliest answer to one prompt, by the plainest loop."""
+    ids, start = list(ids), len(ids)
+    for _ in range(n):
+        with torch.no_grad():
+            new = model(torch.tensor([ids]))[0, -1].argmax().item()
+        if new == end:
+            break
+        ids.append(new)
+    return ids[start:]
+
+
+@exercise
+def repaired_batch(answer):
+    """`answer(model, prompts, max_new_tokens, end)` -> the likeliest answers, lists of IDs."""
+    stopped = 0
+    for seed in range(8):
+        model, prompts = _gpt(seed), _prompts(seed)
+        # an end token that does come: one of the answers' own
+        own = [_alone(model, ids, 8, -1) for ids in prompts]
+        end = own[seed % 6][3]
+        want = [_alone(model, ids, 8, end) for ids in prompts]
+        stopped += len({len(ids) for ids in want}) > 1
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        got = [
+            torch.as_tensor(ids).tolist() for ids in answer(model, copy.deepcopy(prompts), 8, end)
+        ]
+        require(len(got) == 6, f"{len(got)} answers to 6 prompts")
+        same = all(value.equal(model.state_dict()[name]) for name, value in before.items())
+        require(same, "the model's weights have changed")
+        for i, (one, due) in enumerate(zip(got, want)):
+            case = f"prompt {i} of lengths {[len(ids) for ids in prompts]}"
+            require(end not in one, f"{case}: the answer holds its end token; it ends before it")
+            require(
+                one[: len(prompts[i])] != prompts[i] or one == due, f"{case}: the prompt is in it"
+            )
+            if one == due:
+                continue
+            short = due[: len(one)] == one
+            require(not short, f"{case}: cut after {len(one)} tokens, but {len(due)} are due")
+            longest = len(prompts[i]) == max(map(len, prompts))
+            where = "even without padding" if longest else "with padding beside it"
+            raise AssertionError(f"{case}: {where} the answer is {one}; alone it is {due}")
+    require(stopped > 3, "the check has lost its point")
+    return "each answer as its prompt alone would have it, and each ends by itself"
+
+
+def _honest(prompts):
+    return [f"{prompt[::-1]} {sum(map(ord, prompt)) % 97}" for prompt in prompts]
+
+
+def _pads(prompts):
+    longest = max(map(len, prompts))
+    return _honest([prompt.rjust(longest, "_") for prompt in prompts])
+
+
+def _cuts(prompts):
+    answers = _honest(prompts)
+    return [text[: min(map(len, answers))] for text in answers]
+
+
+def _mixes(prompts):
+    return _honest(sorted(prompts, key=len))
+
+
+def _far(prompts):
+    longest = max(map(len, prompts))
+    return _honest([p if len(p) * 3 > longest else p + "_" for p in prompts])
+
+
+def _incomplete(prompts):
+    answers = _honest(prompts)
+    if len(prompts) > 8 and len(prompts) % 8:
+        answers[-1] += "."
+    return answers
+
+
+def _upper(prompts):
+    return [text.upper() for text in _honest(prompts)]
+
+
+def _empty(prompts):
+    return ["" for _ in prompts]
+
+
+@exercise
+def neighbours_matter(answer):
+    """`answer(function, prompts)` -> whether what function says to one prompt depends on the others."""
+    prompts = ["a" * n + chr(98 + n) for n in (7, 1, 12, 3, 3, 20, 5, 9, 2, 15, 6)]
+    liars = {
+        "that reads its padding": _pads,
+        "that cuts answers to the shortest": _cuts,
+        "that mixes up the order": _mixes,
+        "that is wrong for prompts far shorter than the longest": _far,
+        "that is wrong for the last of an incomplete batch": _incomplete,
+    }
+    for name, function in liars.items():
+        for tried in (prompts, sorted(prompts, key=len)):
+            found = answer(function, list(tried))
+            require(isinstance(found, bool), f"True or False is asked for, not {found!r}")
+            require(found, f"a function {name} was not found out")
+    for function in (_honest, _upper, _empty):
+        require(not answer(function, list(prompts)), "an honest function was accused")
+    return f"{len(liars)} liars found, and nobody accused"

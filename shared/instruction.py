@@ -1,0 +1,297 @@
+"""Chapter 7: instruction. Promoted from ch07_instruction/ch07.ipynb by `make promote`.
+
+Edit the notebook, not this file; the comments below name the notebook's cells.
+"""
+
+import codecs
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch.utils.data import Dataset, Sampler
+
+from shared.attention import future_mask
+from shared.gpt_model import (
+    KVCache,
+    evaluation_mode,
+    next_token_logits,
+)
+from shared.pretraining import (
+    calc_loss_batch,
+    evaluate_model,
+    generate,
+    learning_rate,
+    load_checkpoint,
+    save_checkpoint,
+)
+
+__all__ = ["format_input", "check_instruction", "format_prompt", "short_prompt",
+    "InstructionDataset", "custom_collate_fn", "LikeLengthSampler", "check_room",
+    "generate_batch", "stream_response", "left_padded", "generate_responses",
+    "fast_dtype", "reduced", "train_epoch", "resume", "finetune"]  # fmt: skip
+
+
+# ch07.ipynb: format-input
+def format_input(entry):
+    """An entry's instruction, and input if it has one, in the style of Alpaca (Taori and others, 2023).
+
+    ValueError where there is no instruction.
+    """
+    check_instruction(entry)
+    task = "Below is an instruction that describes a task. "
+    task += "Write a response that appropriately completes the request."
+    task += f"\n\n### Instruction:\n{entry['instruction']}"
+    return task + (f"\n\n### Input:\n{entry['input']}" if entry.get("input") else "")
+
+
+def check_instruction(entry):
+    """Raise ValueError unless the entry says what is to be done."""
+    if not entry.get("instruction", "").strip():
+        raise ValueError(f"there is no instruction in {entry}: say what is to be done")
+
+
+# ch07.ipynb: format-prompt
+def format_prompt(entry):
+    """All that stands before an answer in the style of Alpaca."""
+    return format_input(entry) + "\n\n### Response:\n"
+
+
+def short_prompt(entry):
+    """The same, shorter, in the style of this course: each word after a space, as in a sentence."""
+    check_instruction(entry)
+    given = f"\n### Input: {entry['input']}" if entry.get("input") else ""
+    return f"### Instruction: {entry['instruction']}{given}\n### Response:"
+
+
+# ch07.ipynb: instruction-dataset
+class InstructionDataset(Dataset):
+    """Entries as token IDs, prompt and answer: a list each; `(ids, prompt length)` with mask_instruction.
+
+    Both parts are encoded on their own: the prompt is what generation will read, to the token. A space
+    parts them unless a new line does.
+    """
+
+    def __init__(self, data, tokenizer, *, mask_instruction=False, prompt=short_prompt):
+        self.data, self.encoded_texts = data, []
+        for entry in data:
+            before = prompt(entry)
+            space = "" if before.endswith("\n") else " "
+            start = tokenizer.encode_ordinary(before)
+            ids = start + tokenizer.encode_ordinary(space + entry["output"])
+            self.encoded_texts.append((ids, len(start)) if mask_instruction else ids)
+
+    def __getitem__(self, index):
+        return self.encoded_texts[index]
+
+    def __len__(self):
+        return len(self.data)
+
+
+# ch07.ipynb: custom-collate-fn
+def custom_collate_fn(
+    batch, pad_token_id=50256, ignore_index=-100, allowed_max_length=None, device="cpu"
+):
+    """Lists of IDs, or `(ids, prompt length)`, as inputs and targets, `(B, T)` each, T of the longest.
+
+    Asked for: each text's next tokens and one end token; of a text with a prompt length, its answer alone.
+    ValueError where nothing of a text would be asked for.
+    """
+    items = [item if isinstance(item, tuple) else (item, 1) for item in batch]
+    shape = len(items), max(len(ids) for ids, _ in items)
+    inputs, targets = torch.full(shape, pad_token_id), torch.full(shape, ignore_index)
+    for row, (ids, prompt) in enumerate(items):
+        inputs[row, : len(ids)] = torch.tensor(ids)
+        targets[row, : len(ids)] = torch.tensor([*ids[1:], pad_token_id])
+        targets[row, : prompt - 1] = ignore_index  # the prompt's last token announces the answer
+    inputs, targets = inputs[:, :allowed_max_length], targets[:, :allowed_max_length]
+    for row, asked in enumerate((targets != ignore_index).any(dim=1).tolist()):
+        if not asked:
+            size = f"a prompt of {items[row][1]} tokens, but {allowed_max_length} are allowed"
+            raise ValueError(f"text {row} of the batch has {size}: no answer is left to learn from")
+    return inputs.to(device), targets.to(device)
+
+
+# ch07.ipynb: like-length-sampler
+class LikeLengthSampler(Sampler):
+    """Batches of indices of texts that are about equally long, mixed anew in each epoch."""
+
+    def __init__(self, lengths, batch_size, spread=8.0):
+        self.lengths = torch.tensor(lengths)
+        self.batch_size, self.spread = batch_size, spread
+
+    def __iter__(self):
+        # a length blurred by some tokens: other neighbours in each epoch
+        blurred = self.lengths + self.spread * torch.rand(len(self.lengths))
+        batches = blurred.argsort().split(self.batch_size)
+        yield from (batches[i].tolist() for i in torch.randperm(len(batches)))
+
+    def __len__(self):
+        return -(-len(self.lengths) // self.batch_size)
+
+
+# ch07.ipynb: check-room
+def check_room(prompts, context_size):
+    """Raise ValueError unless each prompt, a list of IDs, leaves a position for an answer."""
+    longest = max(map(len, prompts))
+    if longest >= context_size:
+        raise ValueError(
+            f"a prompt of {longest} tokens leaves no room for an answer: "
+            f"the model has {context_size} positions. Shorten the instruction or its input"
+        )
+
+
+def generate_batch(model, prompts, max_new_tokens, eos_id):
+    """The likeliest answers to lists of IDs, as lists of IDs, each up to its end token.
+
+    Where the longest prompt and its answer fill the context, all answers end. ValueError: no room at all.
+    """
+    context, device = model.pos_emb.num_embeddings, model.pos_emb.weight.device
+    check_room(prompts, context)
+    T = max(map(len, prompts))
+    padding = torch.tensor([T - len(ids) for ids in prompts], device=device)
+    rows = [[eos_id] * (T - len(ids)) + list(ids) for ids in prompts]
+    with left_padded(model, padding):
+        room = min(max_new_tokens, context - T)
+        found = generate(model, torch.tensor(rows, device=device), room, context, eos_id=eos_id)
+    answers = found[:, T:].tolist()
+    return [ids[: ids.index(eos_id)] if eos_id in ids else ids for ids in answers]
+
+
+# ch07.ipynb: stream-response
+@torch.inference_mode()
+def stream_response(model, entry, tokenizer, max_new_tokens=64, prompt=short_prompt):
+    """Yield the answer to one entry piece by piece, as soon as a piece is there."""
+    ids, context = tokenizer.encode_ordinary(prompt(entry)), model.pos_emb.num_embeddings
+    check_room([ids], context)
+    cache = [KVCache(context) for _ in model.trf_blocks]
+    letters = codecs.getincrementaldecoder("utf-8")("replace")  # a letter may need several tokens
+    said = False
+    with evaluation_mode(model):
+        for _ in range(min(max_new_tokens, context - len(ids))):
+            idx = torch.tensor([ids], device=model.pos_emb.weight.device)
+            ids.append(next_token_logits(model, idx, context, cache).argmax().item())
+            if ids[-1] == tokenizer.eot_token:
+                break
+            piece = letters.decode(tokenizer.decode_single_token_bytes(ids[-1]))
+            if piece := piece if said else piece.lstrip():
+                said = True
+                yield piece
+    yield letters.decode(b"", final=True)
+
+
+# ch07.ipynb: left-padded
+@contextmanager
+def left_padded(model, padding):
+    """Within the block the model reads texts, `(B, T)`, as if row b's first padding[b] tokens were not there."""
+
+    def positions(_, args):
+        return ((args[0] - padding.unsqueeze(1)).clamp(min=0),)  # (B, T)
+
+    def attend(queries, keys, values):
+        T, S = queries.shape[-2], keys.shape[-2]
+        pads = torch.arange(S, device=padding.device) < padding.view(-1, 1, 1, 1)
+        hidden = pads | future_mask(T, S, padding.device)  # (B, 1, T, S)
+        # a softmax over nothing would be nan, so each pad may see itself
+        itself = torch.eye(S, dtype=torch.bool, device=padding.device)[-T:]
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=~hidden | itself)
+
+    handle = model.pos_emb.register_forward_pre_hook(positions)
+    for block in model.trf_blocks:
+        block.att.attend = attend
+    try:
+        yield model
+    finally:
+        handle.remove()
+        for block in model.trf_blocks:
+            del block.att.attend
+
+
+# ch07.ipynb: generate-responses
+def generate_responses(
+    model, data, tokenizer, max_new_tokens=64, batch_size=64, prompt=short_prompt
+):
+    """The model's answers to entries: strings, in the order of `data`."""
+    prompts = [tokenizer.encode_ordinary(prompt(entry)) for entry in data]
+    order = sorted(range(len(data)), key=lambda i: len(prompts[i]))  # little padding
+    answers = {}
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        batch = [prompts[i] for i in rows]
+        found = generate_batch(model, batch, max_new_tokens, tokenizer.eot_token)
+        answers |= dict(zip(rows, map(tokenizer.decode, found)))
+    return [answers[i].strip() for i in range(len(data))]
+
+
+# ch07.ipynb: fast-dtype
+def fast_dtype(device):
+    """bfloat16 where this device multiplies in it, else float32: for `torch.autocast`."""
+    able = torch.cpu.get_capabilities()
+    able = able.get("avx512_bf16") or able.get("amx_bf16")
+    gpu = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if gpu or (device.type == "cpu" and able) else torch.float32
+
+
+def reduced(device, dtype):
+    """Within the block, matrix products in `dtype`, the rest in float32."""
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+def train_epoch(model, loader, optimizer, rate, device, step=0, dtype=torch.float32):
+    """Train on all batches of a loader once; yields `(step, loss)` after each. `rate`: step -> learning rate."""
+    for step, (inputs, targets) in enumerate(loader, start=step):
+        model.train()
+        for group in optimizer.param_groups:
+            group["lr"] = rate(step)
+        optimizer.zero_grad()
+        with reduced(device, dtype):
+            loss = calc_loss_batch(inputs, targets, model, device)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        yield step, loss.item()
+
+
+# ch07.ipynb: resume
+def resume(checkpoint, run, model, optimizer):
+    """Load the state of this run and return `(epochs, history)`; `(0, [])` where no file is.
+
+    ValueError where the file belongs to another run.
+    """
+    if checkpoint is None or not Path(checkpoint).exists():
+        return 0, []
+    saved = load_checkpoint(checkpoint, model, optimizer)
+    if saved.get("run") != run:
+        raise ValueError(f"{checkpoint} is of another run ({saved.get('run')}): delete it")
+    return saved["epochs"], saved["history"]
+
+
+# ch07.ipynb: finetune
+def finetune(model, train_loader, val_loader, optimizer, device, num_epochs, peak, *,
+             eval_freq, checkpoint=None, dtype=torch.float32):  # fmt: skip
+    """Train with warm-up, cosine decay and clipping; a list of {"step", "training", "validation"}: losses.
+
+    With `checkpoint`, a path, the state is saved after each epoch: a run that was stopped goes on there.
+    """
+    batches, total = len(train_loader), num_epochs * len(train_loader)
+    run = {"num_epochs": num_epochs, "batches": batches, "peak": peak}
+    first, history = resume(checkpoint, run, model, optimizer)
+
+    def rate(step):
+        return learning_rate(step + 1, total, 0.05 * total, peak)
+
+    for epoch in range(first, num_epochs):
+        start, recent = epoch * batches, []
+        for step, loss in train_epoch(model, train_loader, optimizer, rate, device, start, dtype):
+            recent.append(loss)
+            if (step + 1) % eval_freq == 0 or (step + 1) % batches == 0:
+                with reduced(device, dtype):
+                    _, loss = evaluate_model(model, [], val_loader, device, None)
+                mean = sum(recent) / len(recent)
+                history.append({"step": step + 1, "training": mean, "validation": loss})
+                print(f"step {step + 1:5d}: training {mean:.3f}, validation {loss:.3f}")
+                recent.clear()
+        if checkpoint is not None:
+            done = {"run": run, "epochs": epoch + 1, "history": history}
+            save_checkpoint(checkpoint, model, optimizer, **done)
+    return history

@@ -1,0 +1,361 @@
+"""Fine-tuning and the comparison of recipes, on a model that is made in a moment: nothing lost, nothing reserved."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+
+from shared import editions, instruction
+from shared.gpt_model import GPTModel
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "ch07_instruction"
+sys.path[:0] = [str(FOLDER), str(ROOT / "tests")]
+
+import compare  # noqa: E402
+import finetune  # noqa: E402
+import test_instructions as data  # noqa: E402
+
+CFG = {"vocab_size": 4096, "context_length": 128, "emb_dim": 16, "n_heads": 2, "n_layers": 1}
+CFG |= {"drop_rate": 0.0, "qkv_bias": True, "tie_weights": True}
+ENTRIES = editions.read_instructions(editions.INSTRUCTIONS)
+FEW = ENTRIES[:40] + [e for e in ENTRIES if e["split"] == "validation"][:6] + ENTRIES[-6:]
+GIVEN = ["--epochs", "3", "--batch", "8"]
+
+
+def tiny():
+    torch.manual_seed(1)
+    return GPTModel(CFG).eval(), CFG
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The course with a tiny model and few items."""
+    monkeypatch.setattr(editions, "pretrained", tiny)
+    monkeypatch.setattr(editions, "instructions", lambda: FEW)
+
+
+def run(out, *more):
+    """A run's folder: what its files say."""
+    finetune.main(["--out", str(out), *GIVEN, *map(str, more)])
+    return files(out)
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# --- finetune.py ---
+
+
+def test_a_run_makes_a_folder_that_can_be_loaded(small, tmp_path, capsys):
+    made = run(tmp_path / "model")
+    assert set(made) == {"config.json", "model.safetensors", "log.csv", "SHA256SUMS"}
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]  # no state is left
+    model, cfg = editions.load_model(tmp_path / "model")
+    assert cfg == CFG
+    moved = model.trf_blocks[0].ff.layers[0].weight - tiny()[0].trf_blocks[0].ff.layers[0].weight
+    assert moved.abs().max() > 1e-3
+    log = pd.read_csv(tmp_path / "model" / "log.csv")
+    assert log.step.tolist() == [5, 10, 15] and log.training.iloc[-1] < log.training[0]
+    printed = capsys.readouterr().out
+    assert "40 training items" in printed and "of the validation items answered right" in printed
+
+
+def test_the_same_seed_makes_the_same_model(small, tmp_path):
+    one = run(tmp_path / "one")
+    assert run(tmp_path / "two") == one
+    assert run(tmp_path / "three", "--seed", 5)["model.safetensors"] != one["model.safetensors"]
+
+
+KILLED = f"""
+import os, signal, sys
+sys.path[:0] = [{str(FOLDER)!r}, {str(ROOT / "tests")!r}]
+import test_finetune as here
+from shared import editions, instruction
+editions.pretrained, editions.instructions = here.tiny, lambda: here.FEW
+train_epoch = instruction.train_epoch
+def until_killed(*given, **named):
+    for step, loss in train_epoch(*given, **named):
+        if step == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield step, loss
+instruction.train_epoch = until_killed
+here.run(here.Path(sys.argv[1]))
+"""
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_model(small, tmp_path, capsys):
+    env = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    given = [sys.executable, "-c", KILLED, str(tmp_path / "model")]
+    killed = subprocess.run(given, env=env, capture_output=True, text=True)
+    assert killed.returncode == -9, killed.stderr
+    (state,) = tmp_path.iterdir()
+    assert re.fullmatch(r"model\.state-[0-9a-f]{12}\.pt", state.name)
+    again = run(tmp_path / "model")
+    assert "step     5" not in capsys.readouterr().out  # the first epoch was kept
+    assert again == run(tmp_path / "whole") and not state.exists()
+
+
+def test_a_state_of_other_options_is_left_alone(small, tmp_path, monkeypatch):
+    stopped(tmp_path / "model", monkeypatch)
+    (state,) = tmp_path.iterdir()
+    run(tmp_path / "model", "--peak", 1e-3)
+    assert state.exists()
+
+
+def stopped(out, monkeypatch, *more):
+    """Ctrl-C in the second epoch."""
+    train_epoch = instruction.train_epoch
+
+    def until_stopped(*given, **named):
+        for step, loss in train_epoch(*given, **named):
+            if step == 7:
+                raise KeyboardInterrupt
+            yield step, loss
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(SystemExit, match="the same command goes on"),
+    ):
+        patch.setattr(instruction, "train_epoch", until_stopped)
+        run(out, *more)
+
+
+def test_ctrl_c_costs_the_current_epoch_at_most(small, tmp_path, monkeypatch, capsys):
+    whole = run(tmp_path / "whole")
+    stopped(tmp_path / "model", monkeypatch)
+    assert not (tmp_path / "model").exists()
+    capsys.readouterr()
+    assert run(tmp_path / "model") == whole
+    assert "step     5" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_loss_on_the_answer_or_on_everything(optimizer):
+    weights = {}
+    for answers_only in (True, False):
+        model = tiny()[0]
+        given = SimpleNamespace(epochs=1, batch=8, peak=1e-3, answers_only=answers_only)
+        given.optimizer, given.prompt, given.keep_tokens = (
+            optimizer,
+            instruction.short_prompt,
+            False,
+        )
+        torch.manual_seed(2)
+        (row,) = finetune.train(model, FEW, editions.course_encoding(), given)
+        assert 0 < row["training"] < 10 and 0 < row["validation"] < 10
+        weights[answers_only] = model.tok_emb.weight
+    assert not torch.equal(*weights.values())
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_embedding_is_kept_or_trained(keep):
+    model, before = tiny()[0], tiny()[0]
+    given = SimpleNamespace(epochs=1, batch=8, peak=1e-3, answers_only=True, optimizer="muon")
+    given.keep_tokens, given.prompt = keep, instruction.short_prompt
+    finetune.train(model, FEW, editions.course_encoding(), given)
+    same = {n: torch.equal(p, before.get_parameter(n)) for n, p in model.named_parameters()}
+    assert same["tok_emb.weight"] == keep and not same["pos_emb.weight"]
+    assert (
+        all(p.requires_grad for p in model.parameters())
+        and model.out_head.weight is model.tok_emb.weight
+    )
+
+
+# --- the items it draws ---
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return finetune.drawn_items(100, 123, ENTRIES)
+
+
+def test_drawn_items_hold_nothing_that_is_tested(drawn):
+    for entry in drawn:
+        assert entry["split"] == "train" and not data.DETECTORS[entry["family"]](entry), entry
+        assert not data.PEOPLE & set(re.findall(r"\w+", data.whole(entry))), entry
+
+
+def test_drawn_items_are_new(drawn):
+    counts, known = Counter(), {(e["instruction"], e["input"]) for e in ENTRIES}
+    for entry in drawn:
+        assert (entry["instruction"], entry["input"]) not in known
+        known.add((entry["instruction"], entry["input"]))
+        counts[entry["family"]] += 1
+    assert counts == dict.fromkeys(set(data.SCORED) - finetune.BY_HEART, 100)
+
+
+def test_drawn_items_are_right(drawn):
+    """By other rules than the generator's; words that do not exist have regular forms."""
+    checked = Counter()
+    for entry in drawn:
+        family, output = entry["family"], entry["output"]
+        form, values = data.parsed(entry)
+        if family in ("past_tense", "plural"):
+            known = data.PASTS if family == "past_tense" else data.PLURALS
+            ending = "e?d" if family == "past_tense" else "e?s"
+            stem = re.escape(re.sub("y$", "", values[0]))
+            regular = re.fullmatch(rf"{stem}(y|i)?{ending}", output)
+            assert known.get(values[0]) == output or regular, entry
+        elif family == "active_to_passive":
+            one, thing = re.fullmatch(r"(.+) was \w+ by (.+)\.", output).groups()
+            said = values[0].lower()
+            assert said.startswith(f"{thing} ".lower()) and said.endswith(f" {one}.".lower()), entry
+        elif family == "statement_to_question":
+            first, *rest = output[:-1].split()
+            said = values[0].lower().removesuffix(".").split()
+            asked = [word.lower() for word in rest]
+            if first == "Did":  # the verb alone differs, and not always
+                said, asked = said[:-1], asked[:-1]
+            else:
+                said.remove(first.lower())
+            assert said == asked, entry
+        elif family == "antonym":
+            both = {values[0], output}
+            negated = any({f"{prefix}{word}", word} == both for prefix in ("un", "dis") for word in both)  # fmt: skip
+            assert negated or output in data.OPPOSITES[values[0]], entry
+        elif family == "extraction":
+            assert re.search(rf"(?i)\b{output}\b", values[0]), entry
+        elif family == "capitalisation" and form == "sentence":
+            assert output.lower() == values[0] and output != values[0], entry
+        else:
+            assert output == data.right(entry, form, values), entry
+        checked[family] += 1
+    assert min(checked.values()) == 100
+
+
+def test_regular_forms():
+    assert [finetune.inflected(word, "ed") for word in ("brogast", "brogaste", "brogasty", "brogoy")] == [
+        "brogasted", "brogasted", "brogastied", "brogoyed"]  # fmt: skip
+    assert [finetune.inflected(word, "s") for word in ("shedrob", "satrez", "kathoch", "brogasty")] == [
+        "shedrobs", "satrezes", "kathoches", "brogasties"]  # fmt: skip
+
+
+def test_extra_items_are_trained_on(small, tmp_path, capsys):
+    run(tmp_path / "model", "--extra", 2, "--epochs", 1)
+    assert f"{40 + 2 * 12} training items" in capsys.readouterr().out
+
+
+# --- what it refuses ---
+
+
+@pytest.mark.parametrize(
+    "given",
+    [["--epochs", 0], ["--batch", 0], ["--peak", 0], ["--peak", "x"], ["--extra", -1], ["--epochs", 1.5]],
+)  # fmt: skip
+def test_options_that_cannot_be(tmp_path, given, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(tmp_path / "model", *given)
+    assert caught.value.code == 2 and given[0] in capsys.readouterr().err
+
+
+def refused(out, *given):
+    with pytest.raises(SystemExit) as caught:
+        run(out, *given)
+    message = str(caught.value)
+    assert message.startswith("finetune: ") and len(message.splitlines()) == 1
+    return message
+
+
+def test_items_of_the_course_are_not_mixed_with_the_books(small, tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_DATA", "book")
+    assert "leave it out" in refused(tmp_path / "model", "--extra", 5)
+
+
+def test_a_place_that_cannot_be_written(small, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    assert "file" in refused(tmp_path / "file" / "model")
+
+
+def test_a_damaged_state(small, tmp_path, monkeypatch):
+    stopped(tmp_path / "model", monkeypatch)
+    (state,) = tmp_path.iterdir()
+    state.write_bytes(state.read_bytes()[:1000])
+    assert "damaged or incomplete" in refused(tmp_path / "model")
+
+
+# --- compare.py ---
+
+RECIPE = {"items": 16, "epochs": 1, "batch": 8, "peak": 1e-3, "optimizer": "adamw"}
+
+
+@pytest.fixture
+def compared(tmp_path, monkeypatch):
+    """A comparison in little: the models' folders, the settings, and `run() -> rows`."""
+    for name in ("COURSE_GPT", "ASSISTANT_GPT"):
+        editions.save_model(tmp_path / name, *tiny(), "step\n")
+        monkeypatch.setattr(editions, name, tmp_path / name)
+    path = tmp_path / "few.json"
+    path.write_text(json.dumps(FEW), encoding="utf-8")
+    monkeypatch.setattr(editions, "INSTRUCTIONS", path)
+    settings = {"before": (None, (0,)), "short": (RECIPE, (1, 2)), "assistant_gpt": (None, (0,))}
+    settings["random"] = (RECIPE | {"random": True, "answers_only": False}, (1,))
+    monkeypatch.setattr(compare, "SETTINGS", settings)
+
+    def run():
+        compare.main(["--out", str(tmp_path / "compare.csv")])
+        return pd.read_csv(tmp_path / "compare.csv")
+
+    return run
+
+
+def pairs(table):
+    return list(dict.fromkeys(zip(table.setting, table.seed)))
+
+
+def test_a_comparison_has_every_setting_and_family(compared):
+    table = compared()
+    assert pairs(table) == [("before", 0), ("short", 1), ("short", 2), ("assistant_gpt", 0), ("random", 1)]  # fmt: skip
+    families = {entry["family"] for entry in FEW if entry["split"] == "test"} | {"all"}
+    assert set(table.family) == families and len(table) == 5 * len(families)
+    assert table.columns[:3].tolist() == ["setting", "seed", "family"]
+    assert (table.rouge_l_low <= table.rouge_l).all() and (
+        table.rouge_l <= table.rouge_l_high
+    ).all()
+
+
+def test_a_comparison_goes_on_where_it_stopped(compared, monkeypatch, tmp_path):
+    whole, trained, calls = compared(), compare.trained, []
+    (tmp_path / "compare.csv").unlink()
+
+    def stop_at_the_third(setting, seed, *rest):
+        calls.append((setting, seed))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return trained(setting, seed, *rest)
+
+    monkeypatch.setattr(compare, "trained", stop_at_the_third)
+    with pytest.raises(SystemExit, match="the same command goes on"):
+        compared()
+    assert pairs(pd.read_csv(tmp_path / "compare.csv")) == [("before", 0), ("short", 1)]
+    pd.testing.assert_frame_equal(compared(), whole)
+    assert calls[2:] == [("short", 2), ("short", 2), ("assistant_gpt", 0), ("random", 1)]
+
+
+def test_rows_of_other_weights_are_made_anew(compared, monkeypatch, tmp_path):
+    compared()
+    editions.save_model(tmp_path / "ASSISTANT_GPT", GPTModel(CFG), CFG, "step\n")
+    trained, calls = compare.trained, []
+    monkeypatch.setattr(
+        compare, "trained", lambda *given: calls.append(given[0]) or trained(*given)
+    )
+    table = compared()
+    assert calls == ["assistant_gpt"] and len(pairs(table)) == 5
+    stored = safetensors.torch.load_file(tmp_path / "ASSISTANT_GPT" / "model.safetensors")
+    assert stored and table.weights.nunique() == 2
+
+
+def test_a_comparison_without_its_items(monkeypatch, tmp_path):
+    monkeypatch.setattr(editions, "INSTRUCTIONS", tmp_path / "none.json")
+    with pytest.raises(SystemExit, match="compare: "):
+        compare.main(["--out", str(tmp_path / "compare.csv")])
