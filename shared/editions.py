@@ -159,60 +159,6 @@ def pretrained():
     return load_model(COURSE_GPT) if model == "course-gpt" else _gpt2(model)
 
 
-def complete(
-    prompt: str, max_new_tokens: int = 40, temperature: float = 0.8, seed: int = 123
-) -> str:
-    """The prompt and what the pretrained model writes after it, up to an end of text. The same seed, the same text.
-
-    Drawn from the 40 likeliest tokens each time; temperature 0: the likeliest. ValueError for an empty prompt.
-    """
-    import torch
-
-    from shared.pretraining import generate, text_to_token_ids, token_ids_to_text
-
-    model, cfg = _kept(pretrained, choice("COURSE_MODEL"))
-    encoding = tokenizer()
-    ids = text_to_token_ids(prompt, encoding)
-    with torch.random.fork_rng(devices=[]):  # whoever draws besides is not disturbed
-        torch.manual_seed(seed)
-        settings = {"temperature": temperature, "top_k": 40, "eos_id": encoding.eot_token}
-        ids = generate(model, ids, max_new_tokens, cfg["context_length"], **settings)
-    return token_ids_to_text(ids, encoding)
-
-
-def answer(instruction: str, input: str = "") -> str:
-    """What chapter 7's assistant answers to an instruction, with its input if it has one: ours, in any edition.
-
-    ValueError for an empty instruction, or where the model is damaged.
-    """
-    from shared.instruction import stream_response
-
-    model, _ = _kept(instruction_model, "course-gpt")
-    entry = {"instruction": instruction, "input": input}
-    return "".join(stream_response(model, entry, course_encoding()))
-
-
-def spam_probability(message: str) -> float:
-    """How likely a message is spam, 0 to 1, by chapter 6's classifier: ours, in any edition.
-
-    ValueError for an empty message, or where the model is damaged.
-    """
-    import torch
-
-    from shared import classification
-
-    model, _ = _kept(classifier, "course-gpt")
-    encoding, device = course_encoding(), torch.device("cpu")
-    pad = encoding.eot_token
-    return classification.spam_probability(message, model, encoding, device, pad_token_id=pad)
-
-
-@functools.cache
-def _kept(load, model: str):
-    """What load() returned for this COURSE_MODEL the first time: for those that ask again and change nothing."""
-    return load()
-
-
 def load_model(folder: Path):
     """The model of a folder with config.json, model.safetensors and SHA256SUMS, as `pretrained` returns it."""
     # here, because PyTorch is slow to import and chapter 2 asks for texts only
@@ -443,3 +389,60 @@ def _gpt2_encoding(merges: Path, vocabulary: Path) -> tiktoken.Encoding:
         )
     ranks = {bytes(byte[char] for char in token): rank for rank, token in enumerate(tokens)}
     return make_encoding("gpt2", ranks, (END_OF_TEXT,))
+
+
+# --- the finished models, for chapter 1 ---
+
+
+def complete(
+    prompt: str, max_new_tokens: int = 40, temperature: float = 0.8, seed: int = 123
+) -> str:
+    """The prompt and what the pretrained model writes after it, up to an end of text. The same seed, the same text.
+
+    Drawn from the 40 likeliest tokens each time; temperature 0: the likeliest. ValueError for an empty prompt.
+    """
+    import torch
+
+    from shared.pretraining import generate, text_to_token_ids, token_ids_to_text
+
+    model, cfg = _kept(pretrained, choice("COURSE_MODEL"))
+    encoding = tokenizer()
+    ids = text_to_token_ids(prompt, encoding)
+    with torch.random.fork_rng(devices=[]):  # whoever draws besides is not disturbed
+        torch.manual_seed(seed)
+        settings = {"temperature": temperature, "top_k": 40, "eos_id": encoding.eot_token}
+        ids = generate(model, ids, max_new_tokens, cfg["context_length"], **settings)
+    return token_ids_to_text(ids, encoding)
+
+
+def answer(instruction: str, input: str = "") -> str:
+    """What chapter 7's assistant answers to an instruction, with its input if it has one: ours, in any edition.
+
+    ValueError for an empty instruction, or where the model is damaged.
+    """
+    from shared.instruction import stream_response
+
+    model, _ = _kept(instruction_model, "course-gpt")
+    entry = {"instruction": instruction, "input": input}
+    return "".join(stream_response(model, entry, course_encoding()))
+
+
+def spam_probability(message: str) -> float:
+    """How likely a message is spam, 0 to 1, by chapter 6's classifier: ours, in any edition.
+
+    ValueError for an empty message, or where the model is damaged.
+    """
+    import torch
+
+    from shared import classification
+
+    model, _ = _kept(classifier, "course-gpt")
+    encoding, device = course_encoding(), torch.device("cpu")
+    pad = encoding.eot_token
+    return classification.spam_probability(message, model, encoding, device, pad_token_id=pad)
+
+
+@functools.cache
+def _kept(load, model: str):
+    """What load() returned for this COURSE_MODEL the first time: for those that ask again and change nothing."""
+    return load()
