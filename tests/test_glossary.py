@@ -149,11 +149,9 @@ def test_the_glossary_is_that_of_the_lessons(capsys):
     assert glossary.main(["--check"], ROOT) == 0, capsys.readouterr().out
 
 
-def test_every_chapter_has_terms_and_none_is_left_without_a_sentence():
+def test_no_entry_is_left_without_a_sentence_or_points_to_one_that_is_not_there():
     for chapter in chapters(ROOT):
-        found = glossary.entries(chapter)
-        assert len(found) > 3, chapter.name
-        for entry in found:
+        for entry in glossary.entries(chapter):
             assert len(entry.text.split()) > 4 and entry.text[-1] in '.?")', entry
             assert not glossary.POINTS_BACK.match(entry.text), f"it points back: {entry}"
 
