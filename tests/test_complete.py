@@ -69,7 +69,9 @@ def test_the_assistant_answers_the_same_each_time_and_to_the_end():
 
 def test_spam_is_likelier_to_be_spam():
     ham = editions.spam_probability("See you at six, I'll bring the bread.")
-    spam = editions.spam_probability("You have WON a prize! Claim it now: http://prize.example")
+    spam = editions.spam_probability(
+        "CONGRATS! You have been chosen to win a 500 voucher. Claim within 24 hrs at http://win.example"
+    )
     assert 0 <= ham < 0.5 < spam <= 1
     with pytest.raises(ValueError, match="empty"):
         editions.spam_probability(" ")
