@@ -448,6 +448,33 @@ def complete(
     return token_ids_to_text(ids, encoding)
 
 
+def answer(instruction: str, input: str = "") -> str:
+    """What chapter 7's assistant answers to an instruction, with its input if it has one: ours, in any edition.
+
+    ValueError for an empty instruction, or where the model is damaged.
+    """
+    from shared.instruction import stream_response
+
+    model, _ = _kept(instruction_model, "course-gpt")
+    entry = {"instruction": instruction, "input": input}
+    return "".join(stream_response(model, entry, course_encoding()))
+
+
+def spam_probability(message: str) -> float:
+    """How likely a message is spam, 0 to 1, by chapter 6's classifier: ours, in any edition.
+
+    ValueError for an empty message, or where the model is damaged.
+    """
+    import torch
+
+    from shared import classification
+
+    model, _ = _kept(classifier, "course-gpt")
+    encoding, device = course_encoding(), torch.device("cpu")
+    pad = encoding.eot_token
+    return classification.spam_probability(message, model, encoding, device, pad_token_id=pad)
+
+
 @functools.cache
 def _kept(load, model: str):
     """What load() returned for this COURSE_MODEL the first time: for those that ask again and change nothing."""

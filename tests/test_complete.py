@@ -57,3 +57,28 @@ def test_the_model_is_loaded_once():
     assert time.perf_counter() - start < 0.05
     assert kept is editions._kept(editions.pretrained, "course-gpt")
     assert editions.pretrained()[0] is not kept[0]  # who trains his, spoils none of these
+
+
+def test_the_assistant_answers_the_same_each_time_and_to_the_end():
+    task = "Write the plural of the word.", "lamp"
+    assert editions.answer(*task) == editions.answer(*task) != ""
+    assert editions.END_OF_TEXT not in editions.answer(*task)
+    with pytest.raises(ValueError):
+        editions.answer("")
+
+
+def test_spam_is_likelier_to_be_spam():
+    ham = editions.spam_probability("See you at six, I'll bring the bread.")
+    spam = editions.spam_probability(
+        "CONGRATS! You have been chosen to win a 500 voucher. Claim within 24 hrs at http://win.example"
+    )
+    assert 0 <= ham < 0.5 < spam <= 1
+    with pytest.raises(ValueError, match="empty"):
+        editions.spam_probability(" ")
+
+
+@pytest.mark.parametrize("model", ["gpt2", "course-gpt"])
+def test_assistant_and_classifier_are_ours_in_any_edition(monkeypatch, model):
+    monkeypatch.setenv("COURSE_MODEL", model)
+    assert editions.spam_probability("See you at six, I'll bring the bread.") < 0.5
+    assert editions.answer("Write the plural of the word.", "lamp")
