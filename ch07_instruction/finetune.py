@@ -218,8 +218,8 @@ def main(arguments: list[str] | None = None) -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--out", type=Path, required=True, help="folder for the model")
-    add("--epochs", type=whole(1), default=2)
+    add("--out", type=Path, required=True, default=argparse.SUPPRESS, help="folder for the model")
+    add("--epochs", type=whole(1), default=2, help="times through all items")
     add("--batch", type=whole(1), default=32, help="items in a step")
     add("--peak", type=pretrain.positive, default=8e-4, help="highest learning rate")
     add(
@@ -228,7 +228,7 @@ def main(arguments: list[str] | None = None) -> None:
         default=0,
         help="further items drawn for each family that has a rule",
     )
-    add("--seed", type=int, default=123)
+    add("--seed", type=int, default=123, help="of the order, and of the further items")
     options = parser.parse_args(arguments)
     try:
         make_assistant(options)

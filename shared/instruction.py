@@ -28,7 +28,7 @@ from shared.pretraining import (
 
 __all__ = ["format_input", "check_instruction", "format_prompt", "short_prompt",
     "InstructionDataset", "custom_collate_fn", "LikeLengthSampler", "check_room",
-    "generate_batch", "stream_response", "left_padded", "generate_responses",
+    "stream_response", "left_padded", "generate_batch", "generate_responses",
     "fast_dtype", "reduced", "train_epoch", "resume", "finetune"]  # fmt: skip
 
 
@@ -141,23 +141,6 @@ def check_room(prompts, context_size):
         )
 
 
-def generate_batch(model, prompts, max_new_tokens, eos_id):
-    """The likeliest answers to lists of IDs, as lists of IDs, each up to its end token.
-
-    Where the longest prompt and its answer fill the context, all answers end. ValueError: no room at all.
-    """
-    context, device = model.pos_emb.num_embeddings, model.pos_emb.weight.device
-    check_room(prompts, context)
-    T = max(map(len, prompts))
-    padding = torch.tensor([T - len(ids) for ids in prompts], device=device)
-    rows = [[eos_id] * (T - len(ids)) + list(ids) for ids in prompts]
-    with left_padded(model, padding):
-        room = min(max_new_tokens, context - T)
-        found = generate(model, torch.tensor(rows, device=device), room, context, eos_id=eos_id)
-    answers = found[:, T:].tolist()
-    return [ids[: ids.index(eos_id)] if eos_id in ids else ids for ids in answers]
-
-
 # ch07.ipynb: stream-response
 @torch.inference_mode()
 def stream_response(model, entry, tokenizer, max_new_tokens=64, prompt=short_prompt):
@@ -205,6 +188,24 @@ def left_padded(model, padding):
         handle.remove()
         for block in model.trf_blocks:
             del block.att.attend
+
+
+# ch07.ipynb: generate-batch
+def generate_batch(model, prompts, max_new_tokens, eos_id):
+    """The likeliest answers to lists of IDs, as lists of IDs, each up to its end token.
+
+    Where the longest prompt and its answer fill the context, all answers end. ValueError: no room at all.
+    """
+    context, device = model.pos_emb.num_embeddings, model.pos_emb.weight.device
+    check_room(prompts, context)
+    T = max(map(len, prompts))
+    padding = torch.tensor([T - len(ids) for ids in prompts], device=device)
+    rows = [[eos_id] * (T - len(ids)) + list(ids) for ids in prompts]
+    with left_padded(model, padding):
+        room = min(max_new_tokens, context - T)
+        found = generate(model, torch.tensor(rows, device=device), room, context, eos_id=eos_id)
+    answers = found[:, T:].tolist()
+    return [ids[: ids.index(eos_id)] if eos_id in ids else ids for ids in answers]
 
 
 # ch07.ipynb: generate-responses
