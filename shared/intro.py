@@ -32,8 +32,8 @@ def whole_ids(token_ids, vocab_size, at_least):
 class BigramModel:
     """Guesses a token from the one before it, by pairs counted: P(b | a) = (n(ab) + k) / (n(a) + k V).
 
-    n(ab): how often b follows a in `token_ids`, a list or a tensor `(T,)`; n(a): how often anything does. Every
-    pair counts k times more than it occurs (add-k smoothing; Lidstone, 1920). ValueError for what makes no sense.
+    n(ab): how often b follows a in `token_ids`, a list or a tensor `(T,)`; n(a): how often anything does. To every
+    pair's count k is added (add-k smoothing; Lidstone, 1920). ValueError for what makes no sense.
     """
 
     def __init__(self, token_ids, vocab_size, k=1.0):
