@@ -3,22 +3,21 @@
 import hashlib
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import safetensors.torch
 import torch
+from scripts import scripts
 
 from shared import editions
 from shared.instruction import generate_responses
 from shared.scoring import OPEN, is_right
 
 FOLDER = Path(__file__).resolve().parents[1] / "ch07_instruction"
-sys.path.insert(0, str(FOLDER))
 
-import compare  # noqa: E402
+_, compare = scripts(FOLDER, "finetune", "compare")
 
 ENTRIES = editions.read_instructions(editions.INSTRUCTIONS)
 TEST = [entry for entry in ENTRIES if entry["split"] == "test"]

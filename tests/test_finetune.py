@@ -21,9 +21,10 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "ch07_instruction"
 sys.path[:0] = [str(FOLDER), str(ROOT / "tests")]
 
-import compare  # noqa: E402
-import finetune  # noqa: E402
 import test_instructions as data  # noqa: E402
+from scripts import scripts  # noqa: E402
+
+finetune, compare = scripts(FOLDER, "finetune", "compare")
 
 CFG = {"vocab_size": 4096, "context_length": 128, "emb_dim": 16, "n_heads": 2, "n_layers": 1}
 CFG |= {"drop_rate": 0.0, "qkv_bias": True, "tie_weights": True}
@@ -281,7 +282,7 @@ def test_a_damaged_state(small, tmp_path, monkeypatch):
     stopped(tmp_path / "model", monkeypatch)
     (state,) = tmp_path.iterdir()
     state.write_bytes(state.read_bytes()[:1000])
-    assert "damaged or incomplete" in refused(tmp_path / "model")
+    assert "damaged or cut off" in refused(tmp_path / "model")
 
 
 # --- compare.py ---

@@ -13,17 +13,15 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
+from scripts import scripts
 
 from shared import editions
 from shared.classification import SpamDataset, loader_logits
 from shared.gpt_model import GPTModel, evaluation_mode
 
 FOLDER = Path(__file__).resolve().parents[1] / "ch06_classification"
-sys.path.insert(0, str(FOLDER))
 
-import classify  # noqa: E402
-import compare  # noqa: E402
-import finetune  # noqa: E402
+classify, finetune, compare = scripts(FOLDER, "classify", "finetune", "compare")
 
 TINY = {"vocab_size": 4096, "context_length": 256, "emb_dim": 16, "n_heads": 2, "n_layers": 1}
 TINY |= {"drop_rate": 0.0, "qkv_bias": True, "tie_weights": True}
