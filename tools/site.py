@@ -97,7 +97,8 @@ def stage(root: Path, source: Path) -> None:
         return nb
 
     lessons, contents = [], []
-    for chapter in chapters(root):
+    # chapter 1 is the door; appendix A, which can be skipped, comes after it
+    for chapter in sorted(chapters(root), key=lambda one: one.name != "ch01"):
         pages = {}  # below the lesson: address in its folder, and title
         for path in [chapter.folder / f"{name}.ipynb" for name in ("exercises", "solutions")]:
             if path.exists():
