@@ -36,6 +36,7 @@ SETTINGS = {
     "assistant_gpt": (None, (0,)),
     "from random weights": (SHORT | {"random": True, "keep_tokens": False}, (1,)),
     "all tokens trained": (SHORT | {"keep_tokens": False}, (1,)),
+    "loss on everything": (SHORT | {"answers_only": False}, (1,)),
 }
 
 

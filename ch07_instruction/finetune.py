@@ -40,7 +40,9 @@ import pretrain  # noqa: E402
 import worksheets  # noqa: E402
 
 # what no rule tells: more items would only ask again what the stored ones ask
-BY_HEART = {"arithmetic", "categories", "rhyme", "facts"}
+BY_HEART = {"categories", "rhyme", "facts"}
+# these go into the letters of a word: four times as many are drawn
+SLOW = {"spelling", "sorting", "capitalisation"}
 MADE_UP = 3_000  # words that do not exist, for each purpose
 
 
@@ -82,19 +84,24 @@ def wide_pool(seed: int) -> SimpleNamespace:
     pool.nouns = 3 * pool.nouns + [[word, inflected(word, "s")] for word in ended[: MADE_UP // 3]]
     negated = [[rng.choice(("un", "un", "dis")) + word, word] for word in rng.sample(things, 1_000)]
     pool.opposites = 4 * pool.opposites + negated
+    more = [(one, two) for one in range(1, 60) for two in range(1, 60) if one + two > 40]
+    pool.sums["+"] = 4 * pool.sums["+"] + more
+    pool.sums["-"] = 4 * pool.sums["-"] + [(one, two) for one, two in more if one > max(two, 24)]
+    rows = {row[0] + row[2]: row for row, _ in pool.amounts}.values()
+    pool.amounts = 3 * pool.amounts + [(row, n) for row in rows for n in range(21, 60)]
     return pool
 
 
 def drawn_items(count: int, seed: int, known: list[dict]) -> list[dict]:
-    """`count` more training items of each family that has a rule; none that is known.
+    """`count` more training items of each family that has a rule, and of a slow one four times as many.
 
-    Nothing that is reserved for the test is in them.
+    None is known, and nothing that is reserved for the test is in them.
     """
     asked = {(entry["instruction"], entry["input"]) for entry in known}
     pool, drawn = wide_pool(seed), []
     for make in make_instructions.FAMILIES:
-        if make.__name__ not in BY_HEART:
-            drawn += make_instructions.draw(make, pool, f"more {seed}", "train", count, asked)
+        n = 0 if make.__name__ in BY_HEART else 4 * count if make.__name__ in SLOW else count
+        drawn += make_instructions.draw(make, pool, f"more {seed}", "train", n, asked)
     return drawn
 
 
@@ -182,7 +189,8 @@ def whole(least: int) -> Callable[[str], int]:
 
 def make_assistant(options) -> None:
     """The whole way: items, training, validation, files."""
-    tokenizer, (model, cfg) = editions.tokenizer(), editions.pretrained()
+    tokenizer = editions.tokenizer()
+    model, cfg = editions.load_model(options.start) if options.start else editions.pretrained()
     entries = editions.instructions()
     if options.extra:
         if editions.choice("COURSE_DATA") != "course":
@@ -190,7 +198,8 @@ def make_assistant(options) -> None:
                 "--extra draws items like the course's: leave it out, or set COURSE_DATA=course"
             )
         entries = drawn_items(options.extra, options.seed, entries) + entries
-    identity = repr((sorted(vars(options).items()), entries, cfg)).encode()
+    sums = (options.start / "SHA256SUMS").read_text() if options.start else ""
+    identity = repr((sorted(vars(options).items()), entries, cfg, sums)).encode()
     name = f"{options.out.name}.state-{hashlib.sha256(identity).hexdigest()[:12]}.pt"
     checkpoint = options.out.absolute().parent / name
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -219,6 +228,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("--out", type=Path, required=True, default=argparse.SUPPRESS, help="folder for the model")
+    add("--start", type=Path, help="folder of a model to go on from, not the pretrained one")
     add("--epochs", type=whole(1), default=2, help="times through all items")
     add("--batch", type=whole(1), default=32, help="items in a step")
     add("--peak", type=pretrain.positive, default=8e-4, help="highest learning rate")

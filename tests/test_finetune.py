@@ -193,7 +193,8 @@ def test_drawn_items_are_new(drawn):
         assert (entry["instruction"], entry["input"]) not in known
         known.add((entry["instruction"], entry["input"]))
         counts[entry["family"]] += 1
-    assert counts == dict.fromkeys(set(data.SCORED) - finetune.BY_HEART, 100)
+    expected = dict.fromkeys(set(data.SCORED) - finetune.BY_HEART, 100)
+    assert counts == expected | dict.fromkeys(finetune.SLOW, 400)
 
 
 def test_drawn_items_are_right(drawn):
@@ -244,7 +245,25 @@ def test_regular_forms():
 
 def test_extra_items_are_trained_on(small, tmp_path, capsys):
     run(tmp_path / "model", "--extra", 2, "--epochs", 1)
-    assert f"{40 + 2 * 12} training items" in capsys.readouterr().out
+    assert f"{40 + 2 * 10 + 8 * 3} training items" in capsys.readouterr().out
+
+
+def test_a_second_run_goes_on_from_the_first(small, tmp_path, monkeypatch):
+    first = run(tmp_path / "first")
+    second = run(tmp_path / "second", "--start", tmp_path / "first", "--epochs", 1, "--peak", 1e-9)
+    assert second["log.csv"] != first["log.csv"]
+    # so small a rate changes nothing that half precision shows: the weights are the first run's
+    one, two = (safetensors.torch.load(made["model.safetensors"]) for made in (first, second))
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, atol=1e-4, rtol=0)
+    assert not torch.equal(one["pos_emb.weight"], tiny()[0].pos_emb.weight.half())
+
+
+def test_a_state_of_another_start_is_left_alone(small, tmp_path, monkeypatch):
+    for seed in (1, 2):
+        run(tmp_path / "first", "--seed", seed, "--epochs", 1)
+        stopped(tmp_path / "model", monkeypatch, "--start", tmp_path / "first")
+    assert len(list(tmp_path.glob("model.state-*.pt"))) == 2
 
 
 # --- what it refuses ---
@@ -276,6 +295,13 @@ def test_items_of_the_course_are_not_mixed_with_the_books(small, tmp_path, monke
 def test_a_place_that_cannot_be_written(small, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     assert "file" in refused(tmp_path / "file" / "model")
+
+
+def test_a_start_that_is_no_model(small, tmp_path):
+    assert "none/SHA256SUMS cannot be read" in refused(
+        tmp_path / "model", "--start", tmp_path / "none"
+    )
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_damaged_state(small, tmp_path, monkeypatch):
