@@ -1,6 +1,7 @@
 """Every check of chapter 5's exercises: accepts the solution, refuses the stub and the usual wrong answers."""
 
 import functools
+import math
 
 import notebooks
 import pytest
@@ -37,6 +38,11 @@ def likeliest(logits, T):
 
 def by_exponentials(logits, T, n):
     return torch.exp(logits / T) / torch.exp(logits / T).sum() * n
+
+
+def divided_then_normalised(logits, T):
+    shares = logits.softmax(dim=-1) / T
+    return shares / shares.sum()
 
 
 def in_place(logits, T, n):
@@ -134,7 +140,7 @@ def loss(evaluation=True, gradients=False, restore=True, reduce="targets"):
         if reduce == "batches":
             return sum(value for value, _ in losses) / len(losses)
         total = sum(value * y.numel() for value, y in losses)
-        count = {"windows": sum(len(y) for _, y in losses), "sum": 1}
+        count = {"windows": sum(len(y) for _, y in losses), "sum": 1, "counted": len(losses)}
         return total / count.get(reduce, sum(y.numel() for _, y in losses))
 
     def answer(model, loader):
@@ -231,6 +237,7 @@ WRONG = [
     ("expected_draws", expected(lambda x, T: (x * T).softmax(dim=-1)), "multiply"),
     ("expected_draws", expected(lambda x, T: x.softmax(dim=-1)), "temperature is not used"),
     ("expected_draws", expected(lambda x, T: x.softmax(dim=-1) / T), "divide probabilities"),
+    ("expected_draws", expected(divided_then_normalised), "or cancels"),
     ("expected_draws", expected(times=lambda n: 1), "n draws are asked for"),
     ("expected_draws", expected(lambda x, T: (x / T).sigmoid()), "is expected"),
     ("expected_draws", expected(lambda x, T: (x / T).softmax(dim=-1)[:5]), "the shape is"),
@@ -255,7 +262,7 @@ WRONG = [
     ("settings_for", jobs(poet={"temperature": 1.3, "top_p": 0.0}), "is refused by generate"),
     ("settings_for", jobs(novelist={"temperature": 1.0, "top_k": 0}), "is refused by generate"),
     ("settings_for", jobs(poet={"temp": 1.3}), "not 'temp'"),
-    ("settings_for", jobs() and (lambda job: 0.0), "a dictionary is asked for"),
+    ("settings_for", lambda job: 0.0, "a dictionary is asked for"),
     ("deterministic_settings", lambda: [T0, K1], "three settings"),
     ("deterministic_settings", lambda: [T0, K1, {"temperature": 0.01}], "setting 3: with 40"),
     ("deterministic_settings", lambda: [T0, K1, {"temperature": 1.0, "top_p": 0.01}], "50,257"),
@@ -267,7 +274,10 @@ WRONG = [
     ("deterministic_settings", lambda: [{"temperature": 1e-7}, K1, TINY_P], "setting 1: with"),
     ("deterministic_settings", lambda: [T0, T0, TINY_P], "none of the three does it by top_k"),
     ("deterministic_settings", lambda: [T0, K1, K1 | TINY_P], "alone"),
-    ("deterministic_settings", lambda: [T0 | {"top_k": 1}, K1, TINY_P], "alone"),
+    ("deterministic_settings", lambda: [T0 | {"top_k": 1}, K1, TINY_P], "is to be 1"),
+    ("deterministic_settings", lambda: [T0, K1 | {"temperature": 2.0}, TINY_P], "is to be 1"),
+    ("deterministic_settings", lambda: [T0, {"top_k": 1}, TINY_P], "setting 2: without a temp"),
+    ("deterministic_settings", lambda: [T0, K1, {"top_p": 1e-6}], "setting 3: without a temp"),
     (
         "deterministic_settings",
         lambda: [T0, K1, {"temperature": 1.0, "top_k": 2}],
@@ -299,6 +309,8 @@ WRONG = [
     ("repaired_loss", loss(reduce="windows"), "number of windows"),
     ("repaired_loss", loss(reduce="sum"), "the sum over all targets"),
     ("repaired_loss", perplexity, "the perplexity"),
+    ("repaired_loss", loss(reduce="counted"), "number of batches"),
+    ("repaired_loss", lambda *given: loss()(*given) / math.log(2), "these are bits"),
     ("repaired_loss", last_batch_dropped, "the last batch is left out"),
     ("repaired_loss", lambda model, loader: 1.0, "you say"),
     ("repaired_sampler", sampler("ranks"), "ranks"),
@@ -306,6 +318,7 @@ WRONG = [
     ("repaired_sampler", sampler("undivided"), "does not divide"),
     ("repaired_sampler", sampler("crossing"), "drops the token"),
     ("repaired_sampler", sampler("cold"), "does not use the temperature"),
+    ("repaired_sampler", sampler("inverse"), "multiplies by the temperature"),
     ("repaired_sampler", sampler("all"), "does not use top_k"),
     ("repaired_sampler", sampler("whole"), "does not use top_p"),
     ("repaired_sampler", sampler("early"), "before the temperature"),
@@ -380,13 +393,25 @@ def test_other_right_answers_are_accepted():
     reordered = [TINY_P, {"temperature": 1e-9}, K1]
     assert check.expected_draws(by_the_library).ok
     assert check.settings_for(jobs(librarian=K1, poet={"temperature": 1.5, "top_p": 0.8})).ok
+    assert check.settings_for(jobs(poet={"temperature": 1.05, "top_p": 0.9})).ok
     assert check.deterministic_settings(lambda: reordered).ok
     assert check.one_more_epoch(continued(freq=10**9)).ok
     assert check.repaired_loss(loaders_loss).ok and check.repaired_loss(loss()).ok
     assert check.repaired_sampler(by_running_sums).ok
+    assert check.repaired_sampler(lambda *given: by_running_sums(*given).tolist()).ok
+    assert check.repaired_sampler(lambda *given: by_running_sums(*given).numpy()).ok
     assert check.repaired_sampler(sampler()).ok
     assert check.draws_as_claimed(compare()).ok and check.draws_as_claimed(compare(300_000, 6)).ok
     assert check.draws_as_claimed(compare(tolerance=4)).ok
+
+
+def test_a_right_answer_is_told_what_there_was_to_predict():
+    """The three guesses about *pale*, the two about course-gpt: to compare, only once the function is right."""
+    text = check.expected_draws(answers("solutions.ipynb")["expected_draws"]).text
+    toy = torch.tensor([3.2, 2.1, 1.5, 1.5, 0.6, 0.1, -0.8, -2.0])
+    for T, digits in ((0.3, 5), (1.0, 1), (3.0, 1)):
+        assert f"{1000 * (toy / T).softmax(dim=-1)[-1]:.{digits}f}" in text
+    assert "43.7" not in check.expected_draws(drawn).text
 
 
 def test_an_answer_does_not_print_through_the_check(capsys):

@@ -1,6 +1,7 @@
 """The checks of chapter 5's exercises on weights: accept solutions, refuse stubs and the usual wrong answers."""
 
 import functools
+import math
 
 import notebooks
 import pytest
@@ -8,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from shared import editions
 from shared.checks import ch05 as check
 from shared.gpt_model import GPTModel, evaluation_mode
 from shared.pretraining import calc_loss_batch, calc_loss_loader, gpt2_config, load_weights_into_gpt
-from shared.text_data import create_dataloader_v1
+from shared.text_data import create_dataloader_v1, make_encoding
 
 answers = functools.partial(notebooks.answers, "ch05_pretraining")
 NAMES = ["losses_on_text", "bytes_needed", "copy_gpt2"]
@@ -67,6 +69,10 @@ def only_validation(model, tokenizer, text):
 
 def perplexities(model, tokenizer, text):
     return [torch.tensor(loss).exp().item() for loss in measured()(model, tokenizer, text)]
+
+
+def in_bits(model, tokenizer, text):
+    return [loss / math.log(2) for loss in measured()(model, tokenizer, text)]
 
 
 # 5.6: bytes
@@ -263,11 +269,13 @@ WRONG = [
     ("losses_on_text", measured(split=lambda _, text: len(text) // 2), "the losses are"),
     ("losses_on_text", measured(restore=False), "left in another"),
     ("losses_on_text", only_validation, "two losses"),
-    ("losses_on_text", perplexities, "the losses are"),
+    ("losses_on_text", perplexities, "these are perplexities"),
+    ("losses_on_text", in_bits, "these are bits"),
     ("bytes_needed", needed(weights=untied), "count it twice"),
     ("bytes_needed", needed(weights=without_biases), "have biases"),
     ("bytes_needed", needed(size=lambda n: 1), "bytes are asked for"),
-    ("bytes_needed", needed(size=lambda n: 4), "the weights need"),
+    ("bytes_needed", needed(size=lambda n: 4), "bytes_per_number is not used"),
+    ("bytes_needed", needed(weights=lambda cfg, count: count + 1), "the weights need"),
     ("bytes_needed", needed(cache=lambda cfg, kept: kept // 2), "values are kept"),
     ("bytes_needed", needed(cache=lambda cfg, kept: kept // cfg["n_layers"]), "of its own"),
     ("bytes_needed", needed(cache=lambda cfg, kept: kept * cfg["n_heads"]), "all heads together"),
@@ -328,6 +336,15 @@ def test_the_solution_is_accepted(name):
 def test_the_stub_is_not_solved_yet(name):
     result = getattr(check, name)(answers("exercises.ipynb")[name])
     assert not result.ok and result.text.startswith("not solved yet")
+
+
+def test_a_right_answer_is_told_the_losses_of_course_gpt_on_the_story():
+    model, _ = editions.load_model(editions.COURSE_GPT)
+    ranks = editions.load_ranks(editions.COURSE_TOKENIZER)
+    story = editions.STORY.read_text(encoding="utf-8")
+    losses = measured()(model, make_encoding("course-gpt", ranks), story)
+    text = check.losses_on_text(answers("solutions.ipynb")["losses_on_text"]).text
+    assert f"{losses[0]:.2f} in its first nine tenths, {losses[1]:.2f} in its last tenth" in text
 
 
 def test_other_right_answers_are_accepted():

@@ -64,7 +64,8 @@ def expected_draws(answer):
             "you multiply by the temperature": n * (logits.double() * T).softmax(dim=-1),
             "you take the likeliest token (argmax) every time": n * likeliest,
             "you divide probabilities by the temperature, not logits": n * shares / T,
-            "the temperature is not used": n * shares,
+            "the temperature is not used, or cancels: probabilities divided by it and then by their sum "
+            "are what they were": n * shares,
             "these are probabilities; n draws are asked for": (logits.double() / T).softmax(dim=-1),
         }
         want = n * (logits.double() / T).softmax(dim=-1)
@@ -75,7 +76,12 @@ def expected_draws(answer):
         worst = (got - want).abs().argmax().item()
         about = f"token {worst} is expected {want[worst]:.2f} times, you say {got[worst]:.2f}"
         raise AssertionError(f"{case}: {about}")
-    return "n times the softmax of the logits divided by the temperature"
+    toy = torch.tensor([3.2, 2.1, 1.5, 1.5, 0.6, 0.1, -0.8, -2.0])  # section 5.3
+    pale = [float(torch.as_tensor(answer(toy.clone(), T, 1000))[-1]) for T in (0.3, 1.0, 3.0)]
+    return (
+        "n times the softmax of the logits divided by the temperature; in a thousand draws expect "
+        f"'pale' {pale[0]:.5f} times at temperature 0.3, {pale[1]:.1f} times at 1, {pale[2]:.1f} at 3"
+    )
 
 
 def _checked(settings, who):
@@ -131,10 +137,8 @@ def settings_for(answer):
             "novelist: among the 40 the model's own probabilities are asked for",
         )
         require(kept["poet"] < 400, "poet: every token can come, however absurd")
-        first, second = logits.topk(2).indices if kept["poet"] > 1 else (0, 0)
-        ratio = draws["poet"][first] / draws["poet"][second]
-        bolder = kept["poet"] == 1 or ratio < 0.99 * natural[first] / natural[second]
-        require(bolder, "poet: these choices are no bolder than the model's own")
+        bold = found["poet"]["temperature"] > 1
+        require(bold, "poet: these choices are no bolder than the model's own")
         require(kept["poet"] > 1 or logits is sure, "poet: nothing but the likeliest can come")
         if logits is unsure:
             many = kept["poet"]
@@ -167,12 +171,13 @@ def deterministic_settings(answer):
             require(shares.max() == 1, f"setting {i + 1}: {kept}")
             require(shares.argmax() == logits.argmax(), f"setting {i + 1}: not the likeliest token")
         T, k, p = settings.values()
-        if T != 1:
-            require(k is None and p is None, f"setting {i + 1}: the temperature is to do it alone")
-            ways.add("the temperature")
-        else:
-            require(k is None or p is None, f"setting {i + 1}: top_k or top_p is to do it alone")
-            ways.add("top_p" if k is None else "top_k")
+        limited = k is not None or p is not None
+        case = f"setting {i + 1}"
+        default = f"{case}: without a temperature generate's is 0, which does it already; give 1"
+        require("temperature" in asked[i] or not limited, default)
+        require(T == 1 or not limited, f"{case}: with top_k or top_p the temperature is to be 1")
+        require(k is None or p is None, f"{case}: top_k or top_p is to do it alone")
+        ways.add("the temperature" if not limited else "top_p" if k is None else "top_k")
     missing = {"the temperature", "top_k", "top_p"} - ways
     require(not missing, f"none of the three does it by {' or by '.join(sorted(missing))}")
     return "by temperature 0, by a single candidate, and by a share that one token always reaches"
@@ -338,7 +343,12 @@ def repaired_loss(answer):
                 / len(means),
                 "this is the sum over all targets, not the mean": want * sum(sizes) * 5,
                 "this is a sum divided by the number of windows, not of targets": want * 5,
+                "this is a sum divided by the number of batches": want
+                * sum(sizes)
+                * 5
+                / len(sizes),
                 "this is the perplexity; its logarithm is asked for": math.exp(want),
+                "these are bits; nats are asked for": want / math.log(2),
                 "the last batch is left out": sum(m * n for m, n in zip(means[:-1], sizes))
                 / max(1, sum(sizes[:-1])),
             }
@@ -357,6 +367,7 @@ SAMPLER_MISTAKES = {
     "undivided": "does not divide by the new sum after top-p, so the last token takes what is missing",
     "crossing": "drops the token with which the sum reaches p",
     "cold": "does not use the temperature",
+    "inverse": "multiplies by the temperature in place of dividing",
     "all": "does not use top_k",
     "whole": "does not use top_p",
     "early": "measures top-p before the temperature",
@@ -365,7 +376,7 @@ SAMPLER_MISTAKES = {
 
 def _sampled(logits, T, k, p, mistakes=()):
     """The probabilities `(V,)` of a sampler with any of SAMPLER_MISTAKES."""
-    T = 1.0 if "cold" in mistakes else T
+    T = 1.0 if "cold" in mistakes else 1 / T if "inverse" in mistakes else T
     order = logits.argsort(descending=True)[: None if "all" in mistakes else k]
     shares = (logits[order] / T).softmax(dim=-1)
     if "argmax" in mistakes:
@@ -411,7 +422,7 @@ def repaired_sampler(answer):
         for seed, *setting in settings:
             logits = _logits(seed=seed)
             try:
-                ids = answer(logits.expand(n, -1), *setting)
+                ids = torch.as_tensor(answer(logits.expand(n, -1), *setting))
             except RuntimeError:
                 if all(_follow(ids, _sampled(*rest)) for ids, *rest in drawn):
                     raise
@@ -437,7 +448,7 @@ def repaired_sampler(answer):
                 case = f"temperature {T}, top_k {k}, top_p {p}"
                 raise AssertionError(f"{case}: {error}") from None
         rows = torch.stack([_logits(seed=1), _logits(seed=2)]) * 100
-        apart = answer(rows, 1.0, 5, 0.9).flatten()
+        apart = torch.as_tensor(answer(rows, 1.0, 5, 0.9)).flatten()
         require(apart.equal(rows.argmax(dim=-1)), "two rows with different logits are mixed up")
     return f"{n:,} draws each at five settings, every share within five standard errors"
 
@@ -535,6 +546,7 @@ def _part_losses(model, parts, T, stride, batch_size=0, drop_last=False):
 @exercise
 def losses_on_text(answer):
     """`answer(model, tokenizer, text)` -> losses of the first nine tenths and of the last tenth."""
+    from shared import editions
     from shared.gpt_model import evaluation_mode
     from shared.text_data import make_encoding
 
@@ -562,6 +574,8 @@ def losses_on_text(answer):
             others += [(_part_losses(model, parts, 12, 12, n, True), dropped) for n in (2, 3, 4)]
             others += [(_part_losses(model, by_tokens, 12, 12), tokens)]
             others += [(_part_losses(model, parts, 12, 12, n), uneven) for n in (2, 3, 4, 8, 16)]
+            others += [([math.exp(loss) for loss in want], "these are perplexities, not losses")]
+            others += [([loss / math.log(2) for loss in want], "these are bits, not nats")]
         got = [float(number) for number in answer(model, tokenizer, text)]
         mode = "training" if training else "evaluation"
         require(model.training is training, f"the model came in {mode} mode and left in another")
@@ -571,10 +585,18 @@ def losses_on_text(answer):
         again = [float(number) for number in answer(model, tokenizer, text)]
         require(got == again, "asked twice, it answers differently: is dropout on, or shuffle?")
         for other, mistake in others:
-            require(any(abs(a - b) > 1e-6 for a, b in zip(got, other)), mistake)
+            close = all(math.isclose(a, b, rel_tol=1e-6) for a, b in zip(got, other))
+            require(not close, mistake)
         told = " and ".join(f"{number:.4f}" for number in want)
         raise AssertionError(f"the losses are {told}; you say {got[0]:.4f} and {got[1]:.4f}")
-    return "the loss of an average target, in each part, from a model in any mode"
+    course_gpt, _ = editions.load_model(editions.COURSE_GPT)
+    ranks = editions.load_ranks(editions.COURSE_TOKENIZER)
+    story = editions.STORY.read_text(encoding="utf-8")
+    first, last = answer(course_gpt, make_encoding("course-gpt", ranks), story)
+    return (
+        "the loss of an average target, in each part, from a model in any mode; course-gpt on the "
+        f"story: {first:.2f} in its first nine tenths, {last:.2f} in its last tenth"
+    )
 
 
 @exercise
@@ -601,9 +623,11 @@ def bytes_needed(answer):
                 "the head is the embedding; you count it twice": (weights + head) * size,
                 "numbers are counted, bytes are asked for": weights,
                 "queries, keys and values have biases in GPT-2": (weights - 3 * L * C) * size,
+                "bytes_per_number is not used": weights * 4,
             }
             for fault, number in faults.items():
-                require(got[0] != number, f"{case}: weights: {fault}")
+                wrong = number != weights * size and got[0] == number
+                require(not wrong, f"{case}: weights: {fault}")
             about = f"{case}: the weights need {weights * size:,} bytes, you say {got[0]:,}"
             require(got[0] == weights * size, about)
             faults = {
