@@ -40,10 +40,11 @@ def read_messages(source):
     if not isinstance(source, pd.DataFrame):
         as_text = dict.fromkeys(["label", "text", "Label", "Text"], str)
         table, name = pd.read_csv(source, dtype=as_text, keep_default_na=False), source
+        if not isinstance(table.index, pd.RangeIndex):
+            raise ValueError(f"{name}: a line has too many fields; quote a text that has commas")
     table = table.rename(columns={"Label": "label", "Text": "text"})  # the book's names
-    for column in ("label", "text"):
-        if column not in table:
-            raise ValueError(f"{name} has no column {column!r}; it has {list(table)}")
+    if missing := {"label", "text"}.difference(table):
+        raise ValueError(f"{name} has no column {min(missing)!r}; it has {list(table)}")
     for i, (label, text) in enumerate(zip(table["label"], table["text"]), start=1):
         if str(label) not in CLASSES:
             raise ValueError(f"{name}, message {i}: unknown label {label!r}; use ham or spam")
@@ -180,10 +181,10 @@ def calc_class_loss_batch(input_batch, target_batch, model, device, pad_token_id
 def loader_logits(data_loader, model, device, num_batches=None, pad_token_id=50256):
     """Labels `(N,)` and logits `(N, classes)` of a loader's messages, or of its first batches."""
     with evaluation_mode(model):
-        found = [
-            (labels, message_logits(inputs, model, device, pad_token_id).cpu())
-            for inputs, labels in itertools.islice(data_loader, num_batches)
-        ]
+        batches = itertools.islice(data_loader, num_batches)
+        found = [(y, message_logits(x, model, device, pad_token_id).cpu()) for x, y in batches]
+    if not found:
+        raise ValueError("the loader gave no batch: there is nothing to measure")
     return tuple(map(torch.cat, zip(*found)))
 
 
@@ -226,19 +227,17 @@ def train_classifier_simple(model, train_loader, val_loader, optimizer, device, 
     log = {"losses": [], "accuracies": [], "seen": 0, "steps": 0, "epochs": 0}
     if checkpoint and Path(checkpoint).exists():  # go on where the last epoch ended
         log = load_checkpoint(checkpoint, model, optimizer)
-    both, few = (train_loader, val_loader), (model, device, eval_iter)
+    both, few = (train_loader, val_loader), (model, device, eval_iter, pad_token_id)
     for epoch in range(log["epochs"], num_epochs):
         for batch in train_loader:
             rate = rate_at(log["steps"]) if rate_at else None
             train_step(batch, model, optimizer, device, pad_token_id, class_weights, rate)
             if log["steps"] % eval_freq == 0:
-                log["losses"].append(
-                    [calc_class_loss_loader(one, *few, pad_token_id) for one in both]
-                )
+                log["losses"].append([calc_class_loss_loader(one, *few) for one in both])
                 line = "Ep {} (Step {:06d}): Train loss {:.3f}, Val loss {:.3f}"
                 print(line.format(epoch + 1, log["steps"], *log["losses"][-1]))
             log |= {"steps": log["steps"] + 1, "seen": log["seen"] + len(batch[0])}
-        log["accuracies"].append([calc_accuracy_loader(one, *few, pad_token_id) for one in both])
+        log["accuracies"].append([calc_accuracy_loader(one, *few) for one in both])
         line = "Training accuracy: {:.2%} | Validation accuracy: {:.2%}"
         print(line.format(*log["accuracies"][-1]))
         log["epochs"] += 1

@@ -74,6 +74,11 @@ def loader(batch_size=5):
         ("label,text\nspam,\nham,hi\n", "message 1 is empty"),
         ("label,text\nham,hi\nham,you\n", "must have ham and spam"),
         ("label,text\n", "must have ham and spam"),
+        ("message,note\nham,hi\n", "has no column 'label'"),
+        (
+            "label,text\nham,see you, pet\nspam,win\n",
+            "too many fields; quote a text that has commas",
+        ),
     ],
 )
 def test_a_faulty_csv_is_refused_with_its_name_and_the_reason(tmp_path, text, says):
@@ -243,6 +248,9 @@ def test_measures_do_not_depend_on_the_batches_nor_on_the_mode():
         for n in (1, 5, 16)
     ]
     assert found[0] == found[1] == found[2] and model.training
+    for empty, count in ([], None), (loader(5), 0):
+        with pytest.raises(ValueError, match="the loader gave no batch"):
+            calc_accuracy_loader(empty, model, "cpu", count, PAD)
     labels, logits = loader_logits(loader(5), model, "cpu", num_batches=2, pad_token_id=PAD)
     assert labels.tolist() == [0, 1] * 5 and logits.shape == (10, 2) and not logits.requires_grad
 
