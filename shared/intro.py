@@ -9,13 +9,23 @@ import random
 from collections import Counter
 from itertools import pairwise
 
-__all__ = ["whole_ids", "BigramModel"]
+__all__ = ["count_pairs", "whole_ids", "BigramModel"]
+
+
+# ch01.ipynb: count-pairs
+def count_pairs(items):
+    """What follows what, and how often: a dictionary of Counters, one for each item that is followed."""
+    rows = {}
+    for a, b in pairwise(items):
+        rows.setdefault(a, Counter())[b] += 1
+    return rows
 
 
 # ch01.ipynb: whole-ids
 def whole_ids(token_ids, vocab_size, at_least):
     """Token IDs of a list or a tensor `(T,)`, as a list of ints; ValueError unless all are in 0 ... V - 1."""
     try:
+        # index takes whole numbers of every library, and refuses 2.0
         ids = [operator.index(token_id) for token_id in token_ids]
     except (TypeError, ValueError):  # text, fractions, a tensor of two dimensions
         raise ValueError(
@@ -39,9 +49,8 @@ class BigramModel:
     def __init__(self, token_ids, vocab_size, k=1.0):
         if not 0 <= k < math.inf:
             raise ValueError(f"k is {k}; it must be 0 (pairs count as they occur) or above")
-        self.vocab_size, self.k, self.rows = vocab_size, k, {}
-        for a, b in pairwise(whole_ids(token_ids, vocab_size, at_least=2)):
-            self.rows.setdefault(a, Counter())[b] += 1
+        self.vocab_size, self.k = vocab_size, k
+        self.rows = count_pairs(whole_ids(token_ids, vocab_size, at_least=2))
 
     def next_token_probs(self, token_id):
         """The probability of each token after this one: a list of V numbers that sum to 1."""
@@ -64,6 +73,7 @@ class BigramModel:
     def loss(self, token_ids):
         """Mean of -log P over all tokens but the first, in nats; inf where one was held impossible."""
         ids, total = whole_ids(token_ids, self.vocab_size, at_least=2), 0.0
+        # not by next_token_probs: of its V numbers one a token is needed
         for a, b in pairwise(ids):
             row = self.rows.get(a, Counter())
             if row[b] + self.k == 0:

@@ -66,6 +66,7 @@ def test_a_new_heading_is_not_pointed_across(tmp_path):
     "bold",
     [
         "Trap: a mask of ones.",
+        "Trap: no mask",
         "Why?",
         "forward, backward, step",
         "before training the loss must be log V",
@@ -107,8 +108,9 @@ def test_list_items_stand_alone_and_begin_with_a_capital(tmp_path):
 
 
 def test_names_keep_their_letters(tmp_path):
-    source = "## 2.1 A\n\n**GELU** bends. Then **Top-k** keeps. **Byte pairs** merge. **course-gpt** is ours."
-    assert set(lines(page(tmp_path, text(source)))) == {"GELU", "top-k", "byte pairs", "course-gpt"}
+    source = "## 2.1 A\n\n**GELU** bends. Then **Top-k** keeps. **Byte pairs** merge. **course-gpt** is ours. **F1** counts."
+    found = lines(page(tmp_path, text(source)))
+    assert set(found) == {"GELU", "top-k", "byte pairs", "course-gpt", "F1"}
 
 
 def test_a_term_of_two_lessons_is_one_line_chapters_before_appendices(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from shared import editions
-from shared.intro import BigramModel
+from shared.intro import BigramModel, count_pairs
 
 TEXT = [0, 1, 2, 1, 2, 0, 1, 1, 2, 3]
 
@@ -23,6 +23,12 @@ def slow_probability(text, vocab_size, k, a, b):
 def random_text(seed, vocab_size=7, length=60):
     draw = random.Random(seed)
     return [draw.randrange(vocab_size) for _ in range(length)]
+
+
+def test_every_pair_of_neighbours_is_counted_words_or_ids():
+    assert count_pairs(["a", "b", "a", "b", "b"]) == {"a": {"b": 2}, "b": {"a": 1, "b": 1}}
+    assert count_pairs(TEXT)[1] == {2: 3, 1: 1} and 3 not in count_pairs(TEXT)
+    assert count_pairs([]) == count_pairs("a") == {}
 
 
 @pytest.mark.parametrize("k", [0, 0.25, 1, 3])

@@ -3,7 +3,7 @@
 Usage: python -m tools.glossary [--check]
 
 A term is what a lesson sets in bold: up to four words without a comma or a closing mark. Bold text that is
-longer or ends in a mark ("Trap: ..."), and what stands in a lesson's first cell or from its summary on, is none;
+longer, begins with "Trap:" or ends in a mark, and what stands in a lesson's first cell or from its summary on, is none;
 mere emphasis is written in italics. The entry is the sentence with the bold words. If it begins by pointing back
 ("This is ..."), it takes along the one before; if it then cannot be understood, mend the lesson.
 """
@@ -96,7 +96,7 @@ def paragraphs(source: str) -> list[str]:
 
 
 def is_term(bold: str) -> bool:
-    return len(bold.split()) <= 4 and not re.search(r",|[.?!:]$", bold)
+    return len(bold.split()) <= 4 and not re.search(r"^Trap:|,|[.?!:]$", bold)
 
 
 def key(term: str) -> str:
@@ -106,7 +106,7 @@ def key(term: str) -> str:
 
 def named(term: str) -> str:
     """The term without the capital that only the beginning of a sentence gave it."""
-    return term if term[1:] != term[1:].lower() else term[0].lower() + term[1:]
+    return term[0].lower() + term[1:] if re.fullmatch(r"[A-Z][a-z][^A-Z]*", term) else term
 
 
 def standing(sentences: list[str]) -> str:

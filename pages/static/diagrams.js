@@ -6,7 +6,10 @@ async function draw() {
   const theme = document.body.dataset.theme;
   const system = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
   const dark = (theme === "auto" ? system : theme) === "dark";
-  mermaid.initialize({ startOnLoad: false, theme: dark ? "dark" : "default" });
+  // text on an arrow stands on the page's own ground, not on grey
+  const ground = getComputedStyle(document.body).backgroundColor;
+  const themeVariables = { edgeLabelBackground: ground };
+  mermaid.initialize({ startOnLoad: false, theme: dark ? "dark" : "default", themeVariables });
   for (const one of diagrams) {
     one.removeAttribute("data-processed");
     one.textContent = one.dataset.text;

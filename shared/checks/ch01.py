@@ -9,13 +9,23 @@ from itertools import pairwise
 from shared.checks import exercise, require
 
 ASKED = ("P(wind | the)", "P(the | and)", "P(rain | wind)", "P(sun | sun)")
-# n(ab), n(a), how often a occurs, how often b does: of eight words, five in the vocabulary
-COUNTS = ((2, 3, 3, 2), (2, 2, 2, 3), (0, 1, 2, 1), (0, 0, 0, 0))
+# of eight words, five in the vocabulary: n(ab), n(a), how often a occurs, how often b does, and P(a | b)
+COUNTS = (
+    (2, 3, 3, 2, 1 / 6),
+    (2, 2, 2, 3, 1 / 8),
+    (0, 1, 2, 1, 1 / 6),
+    (0, 0, 0, 0, 1 / 5),
+)
 GPT3 = {"web": 410, "links": 19, "books 1": 12, "books 2": 55, "wiki": 3}, (60, 22, 8, 8, 3)
 
 
 def _near(got, want):
     return math.isclose(float(got), want, rel_tol=1e-3, abs_tol=1e-9)
+
+
+def _hint(got, mistakes, otherwise=""):
+    """The name of the first mistake that gives this number."""
+    return next((text for text, wrong in mistakes.items() if _near(got, wrong)), otherwise)
 
 
 def _numbers(values, count, what):
@@ -25,6 +35,11 @@ def _numbers(values, count, what):
         f"{what}: a list is asked for, not {values!r}",
     )
     require(len(values) == count, f"{what}: {count} numbers are asked for, not {len(values)}")
+    for value in values:
+        require(
+            not isinstance(value, str),
+            f"{what}: {value!r} is text; write numbers without quotation marks",
+        )
     return [float(value) for value in values]
 
 
@@ -32,28 +47,45 @@ def _numbers(values, count, what):
 def four_probabilities(answer):
     """`answer() -> [P(wind | the), P(the | and), P(rain | wind), P(sun | sun)]` with k = 1 and V = 5."""
     got = _numbers(answer(), 4, "the answer")
-    for value, name, (pair, followed, occurs, other) in zip(got, ASKED, COUNTS):
+    rights = [(pair + 1) / (followed + 5) for pair, followed, *_ in COUNTS]
+    wrong = [not _near(value, right) for value, right in zip(got, rights)]
+    require(
+        not any(wrong) or not all(map(_near, sorted(got), sorted(rights))),
+        f"these are the four numbers, but their order is {', '.join(ASKED)}",
+    )
+    for i in [i for i in range(4) if wrong[i]]:
+        pair, followed, occurs, other, turned = COUNTS[i]
         mistakes = {
             "V is 5: sun belongs to the vocabulary, too": (pair + 1) / (followed + 4),
-            "without smoothing": pair / followed if followed else 0.0,
+            "that is without smoothing, and k is 1": pair / followed if followed else 0.0,
             "k is added to the pair, and not to the sum of the row": (pair + 1) / max(followed, 1),
             "k is added to the sum of the row once, not once for each word": (pair + 1)
             / (followed + 1),
             "k is added to the sum of the row, and not to the pair": pair / (followed + 5),
             "that is the share among all pairs, not among those that begin with the first word": pair
             / 7,
+            "n(a) is the sum of one row, not the length of the text": (pair + 1) / (8 + 5),
             "the last word of the text is followed by nothing: it occurs more often than it is followed": (
                 pair + 1
             )
             / (occurs + 5),
-            "the other way round: the first word given the second": (pair + 1) / (other + 5),
+            "the word behind the bar comes first in the text: P(b | a) is how likely b is after a": turned,
+            "the other way round: divide by the row of the word behind the bar": (pair + 1)
+            / (other + 5),
+            "a probability is a part of 1, not of 100": 100 * rights[i],
         }
-        right = (pair + 1) / (followed + 5)
-        if not _near(value, right):
-            why = [text for text, wrong in mistakes.items() if _near(value, wrong)]
-            raise AssertionError(
-                f"{name} is not {value:.4g}: {why[0] if why else 'count the row again'}"
+        after = ASKED[i].split()[-1].rstrip(")")
+        near = abs(got[i] - rights[i]) < 0.006
+        raise AssertionError(
+            f"{ASKED[i]} is not {got[i]:.4g}: "
+            + _hint(
+                got[i],
+                mistakes,
+                "rounded too much; write a fraction, such as 1 / 2"
+                if near
+                else f"count the row again, all words that follow *{after}* in the text",
             )
+        )
     return "3/8, 3/7, 1/6 and 1/5: what was never seen is unlikely, not impossible"
 
 
@@ -67,26 +99,36 @@ def repaired_probabilities(answer):
         ({0: 1, 1: 1, 2: 4}, 3, 2.0),
         ({9: 1}, 50, 0.001),
     ]:
-        given = dict(row)
+        given, n = dict(row), sum(row.values())
         case = f"row {row}, V = {V}, k = {k}"
-        got = _numbers(answer(row, V, k), V, case)
+        try:
+            got = _numbers(answer(row, V, k), V, case)
+        except ZeroDivisionError:
+            raise AssertionError(
+                f"{case}: division by 0; with k, even an empty row has a total above 0"
+            ) from None
         require(row == given, f"{case}: the row has been changed; it belongs to the model")
+        mistakes = {
+            "the total counts k for the tokens of the row only, not for all V": n + k * len(row),
+            "the total counts k once, not once for each of the V tokens": n + k,
+            "the total lacks k, once for each of the V tokens": n,
+            "the total counts 1 for each token, not k": n + V,
+        }
+        sums = {text: (n + k * V) / total for text, total in mistakes.items() if total}
+        why = _hint(math.fsum(got), sums, "the total must be the sum of what is divided by it")
         require(
             math.isclose(math.fsum(got), 1, abs_tol=1e-6),
-            f"{case}: the probabilities sum to {math.fsum(got):.4g}, not to 1",
+            f"{case}: the probabilities sum to {math.fsum(got):.4g}, not to 1: {why}",
         )
         require(min(got) > 0, f"{case}: one is {min(got):.4g}; smoothing leaves nothing impossible")
-        total = sum(row.values()) + k * V
         for b, value in enumerate(got):
-            right = (row.get(b, 0) + k) / total
+            right = (row.get(b, 0) + k) / (n + k * V)
             require(
                 _near(value, right),
-                f"{case}: the probability of {b} is {value:.4g}, not {right:.4g}: each of the V tokens "
-                "counts k times more than it occurs",
+                f"{case}: the probability of {b} is {value:.4g}, not {right:.4g}: to the count of each "
+                f"of the {V} tokens, seen or not, {k} is added",
             )
-    return (
-        "every row sums to 1, the empty one too, and each token counts k times more than it occurs"
-    )
+    return "every row sums to 1, the empty one too, and k is added to the count of each token"
 
 
 def _texts():
@@ -100,42 +142,63 @@ def _texts():
     return texts
 
 
+def _candidate(k, losses):
+    """The candidate that was returned, as a float; AssertionError for anything else."""
+    try:
+        require(not isinstance(k, str), f"{k!r} is text; a number is asked for")
+        got = float(k)
+    except (TypeError, ValueError):
+        raise AssertionError(f"one number is asked for, a candidate, not {k!r}") from None
+    for one in losses:
+        if math.isclose(got, one, rel_tol=1e-6):
+            return one
+    hint = ""
+    if any(math.isclose(got, loss, rel_tol=1e-6) for loss in losses.values()):
+        hint = "; that is a loss, and the k that has it is asked for"
+    elif got in range(len(losses)):
+        hint = "; not its place in the list, but k itself is asked for"
+    raise AssertionError(f"{got:g} is none of the candidates{hint}")
+
+
 @exercise
 def choose_k(answer):
     """`answer(ids, vocab_size, candidates) -> k`, judged on the last tenth, which was not counted."""
     from shared.intro import BigramModel
 
-    candidates = [1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0]
+    # in no order, so that neither the first nor a search that stops early is right by chance
+    orders = [0.01, 10.0, 1e-4, 1.0, 1e-3, 0.1], [1.0, 1e-3, 10.0, 0.1, 1e-4, 0.01]
     for ids in _texts():
         cut = len(ids) * 9 // 10
-        losses = {k: BigramModel(ids[:cut], 30, k).loss(ids[cut:]) for k in candidates}
-        best = min(candidates, key=losses.get)
-        for order in (candidates, candidates[::-1]):
-            k = answer(list(ids), 30, list(order))
+        losses = {k: BigramModel(ids[:cut], 30, k).loss(ids[cut:]) for k in orders[0]}
+        best = min(losses, key=losses.get)
+        ks = [_candidate(answer(list(ids), 30, list(order)), losses) for order in orders]
+        hints = {
+            max(losses, key=losses.get): ". That has the largest loss; the least is asked for",
+            min(
+                losses
+            ): ". The smallest k always wins if the text that judges is among what was counted",
+        }
+        if ks == [order[0] for order in orders]:
+            hints = dict.fromkeys(ks, ". It stood first in the list: does your loss depend on k?")
+        for k in ks:
             require(
-                not isinstance(k, list | tuple | dict) and k in candidates,
-                f"{k!r} is none of the candidates",
+                k == best,
+                f"counted in the first nine tenths, judged on the last, k = {k:g} has loss "
+                f"{losses[k]:.4g}, and k = {best:g} has {losses[best]:.4g}{hints.get(k, '')}",
             )
-            if k != best:
-                cheat = min(candidates, key=lambda k: BigramModel(ids, 30, k).loss(ids[cut:]))
-                why = ""
-                if k == cheat:
-                    why = ". The text that judges is among what was counted: the smallest k always wins"
-                elif k == max(candidates, key=losses.get):
-                    why = ". That has the largest loss; the least is asked for"
-                raise AssertionError(
-                    f"k = {k:g} has loss {losses[k]:.4g} on text that was not counted, and k = {best:g} "
-                    f"has {losses[best]:.4g}{why}"
-                )
     return "the k with the least loss on text that was not counted; other texts, other k"
 
 
-def _trigram(known, new, V, k, row=lambda a, b: (a, b), followed=True):
-    """The loss of a trigram, or of one that makes a mistake: another row, or a pair counted wherever it stands."""
+def _trigram(known, new, V, k, row=lambda a, b: (a, b), followed=True, added=None):
+    """The loss of a trigram, or of one that makes a mistake: another row, a pair counted wherever it stands,
+    or something else than k V `added` to the sum of the row.
+    """
     counts = Counter((row(a, b), c) for a, b, c in zip(known, known[1:], known[2:]))
     sums = Counter(row(a, b) for a, b in pairwise(known[:-1] if followed else known))
     logs = [
-        math.log((counts[row(a, b), c] + k) / (sums[row(a, b)] + k * V))
+        math.log(
+            (counts[row(a, b), c] + k) / (sums[row(a, b)] + (k * V if added is None else added))
+        )
         for a, b, c in zip(new, new[1:], new[2:])
     ]
     return -sum(logs) / len(logs)
@@ -151,7 +214,12 @@ def trigram_loss(answer):
     for length, k in ((40, 1.0), (150, 0.1), (60, 0.5)):
         known = [draw.randrange(4) for _ in range(length)] + [3, 3]
         new = [draw.randrange(5) for _ in range(length)]
-        got, right = float(answer(list(known), list(new), 6, k)), _trigram(known, new, 6, k)
+        try:
+            got = float(answer(list(known), list(new), 6, k))
+        except ValueError as error:
+            require("math domain" not in str(error), "the logarithm of 0: is k added to n(abc)?")
+            raise
+        right = _trigram(known, new, 6, k)
         if math.isclose(got, right, rel_tol=1e-6):
             continue
         runs, pairs = len(new) - 2, set(pairwise(known[:-1]))
@@ -159,6 +227,7 @@ def trigram_loss(answer):
         skipped = sum(_trigram(known, run, 6, k) for run in seen) / len(seen)
         other = functools.partial(_trigram, known, new, 6, k)
         mistakes = {
+            "that is the loss of a bigram": BigramModel(known, 6, k).loss(new),
             "only the last token is looked at: that is a bigram": other(row=lambda a, b: b),
             "only the token before the last is looked at": other(row=lambda a, b: a),
             "the order of the two tokens is lost": other(row=lambda a, b: frozenset((a, b))),
@@ -170,6 +239,19 @@ def trigram_loss(answer):
             "logarithms to base 2 give bits; nats are asked for": right / math.log(2),
             "the perplexity, not the loss": math.exp(right),
             "runs whose pair was never seen are left out; they cost log V": skipped,
+            "k is added to the sum of the row once; it must be once for each of the V tokens": other(
+                added=k
+            ),
+            "V is added to the sum of the row; it must be k V": other(added=6),
+            "V is the number given, not that of the different tokens in `known`": other(
+                added=k * len(set(known))
+            ),
+            "V is the number given, not that of the different tokens in `new`": other(
+                added=k * len(set(new))
+            ),
+            "k is the number given, not always 1": _trigram(known, new, 6, 1.0),
+            "counted in `new`, and judged on `known`": _trigram(new, known, 6, k),
+            "`new` must not be counted; it would not be new": _trigram(known + new, new, 6, k),
             "counted and judged on the same text": _trigram(known, known, 6, k),
         }
         why = [text for text, wrong in mistakes.items() if math.isclose(got, wrong, rel_tol=1e-6)]
@@ -189,46 +271,62 @@ def epochs(answer):
     """`answer({name: tokens}, {name: weight}, read) -> {name: epochs}`, whatever the weights sum to."""
     tokens, printed = GPT3
     cases = [
-        (tokens, dict(zip(tokens, printed)), 300),
         ({"a": 10, "b": 30}, {"a": 1.0, "b": 3.0}, 80),
-        (
-            {"b": 5, "a": 20},
-            {"a": 0.2, "b": 0.6},
-            10,
-        ),  # other orders, a dataset read more than once
+        # other orders, a dataset read more than once
+        ({"b": 5, "a": 20}, {"a": 0.2, "b": 0.6}, 10),
         ({"only": 7}, {"only": 60}, 3.5),
         ({"a": 10, "b": 30}, {"a": 1, "b": 0}, 5),  # one that is never read
+        (tokens, dict(zip(tokens, printed)), 300),
     ]
     for sizes, weights, read in cases:
-        given = dict(weights)
-        got = answer(dict(sizes), given, read)
-        require(given == weights, "the weights have been changed: they are the caller's")
+        given = dict(sizes), dict(weights)
+        got = answer(*given, read)
+        require(
+            given == (sizes, weights), "tokens or weights have been changed: they are the caller's"
+        )
         require(isinstance(got, dict), f"a dictionary is asked for, not {type(got).__name__}")
         require(
-            set(got) == set(sizes), f"the names must be {sorted(sizes)}; these are {sorted(got)}"
+            set(got) == set(sizes),
+            f"the names must be {sorted(sizes)}, with 0 for what is never read; these are {sorted(got)}",
         )
         got = {name: float(value) for name, value in got.items()}
         found = sum(got[name] * sizes[name] for name in sizes)
-        case = f"{sizes} with weights {weights}, {read} read"
+        case = f"tokens {sizes}, weights {weights}, {read} read"
+        total = sum(weights.values())
         if not math.isclose(found, read, rel_tol=1e-6):
-            why = ""
-            if math.isclose(found, read * sum(weights.values()) / 100, rel_tol=1e-6):
-                why = ". These weights are no percentages of 100: divide by their sum"
-            elif math.isclose(found, read * sum(weights.values()), rel_tol=1e-6):
-                why = ". A weight is no share until it is divided by the sum of the weights"
+            shares = {name: weights[name] / total * read for name in sizes}
+            mistakes = {
+                ". These weights are no percentages of 100: divide by their sum": read
+                * total
+                / 100,
+                ". A weight is no share until it is divided by the sum of the weights": read
+                * total,
+                ". A share is a part of 1, not of 100": 100 * read,
+                ". These are the tokens read from each; divide by the tokens that it has": sum(
+                    shares[name] * sizes[name] for name in sizes
+                ),
+                ". Multiply the shares by the tokens read": 1,
+            }
+            rounded = all(abs(got[name] - shares[name] / sizes[name]) < 0.006 for name in sizes)
             raise AssertionError(
-                f"{case}: tokens times epochs add up to {found:.4g}, not to the {read} that were read{why}"
+                f"{case}: tokens times epochs add up to {found:.4g}, not to the {read} that were read"
+                + (". Do not round" if rounded else _hint(found, mistakes))
             )
         for name in sizes:
-            right = weights[name] / sum(weights.values()) * read / sizes[name]
-            by_size = read / sum(sizes.values())
-            why = (
-                ": that is what drawing in proportion to size would give, without weights"
-                if math.isclose(got[name], by_size, rel_tol=1e-6)
-                else ""
-            )
+            mistakes = {
+                ": that is what drawing in proportion to size would give, without weights": read
+                / sum(sizes.values()),
+                ": all weights are taken as equal": read / len(sizes) / sizes[name],
+                ": that is the weight of another; look it up by its name": dict(
+                    zip(sizes, weights.values())
+                )[name]
+                / total
+                * read
+                / sizes[name],
+            }
+            right = weights[name] / total * read / sizes[name]
             require(
                 _near(got[name], right),
-                f"{case}: {name} is read {right:.4g} times, not {got[name]:.4g}{why}",
+                f"{case}: {name} is read {right:.4g} times, not {got[name]:.4g}{_hint(got[name], mistakes)}",
             )
     return "all that was read comes from some dataset, whatever the weights sum to"
