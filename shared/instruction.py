@@ -26,10 +26,17 @@ from shared.pretraining import (
     save_checkpoint,
 )
 
-__all__ = ["format_input", "check_instruction", "format_prompt", "short_prompt",
+__all__ = ["check_instruction", "format_input", "format_prompt", "short_prompt",
     "InstructionDataset", "custom_collate_fn", "LikeLengthSampler", "check_room",
     "stream_response", "left_padded", "generate_batch", "generate_responses",
     "fast_dtype", "reduced", "train_epoch", "resume", "finetune"]  # fmt: skip
+
+
+# ch07.ipynb: check-instruction
+def check_instruction(entry):
+    """Raise ValueError unless the entry says what is to be done."""
+    if not (entry.get("instruction") or "").strip():
+        raise ValueError(f"there is no instruction in {entry}: say what is to be done")
 
 
 # ch07.ipynb: format-input
@@ -43,12 +50,6 @@ def format_input(entry):
     task += "Write a response that appropriately completes the request."
     task += f"\n\n### Instruction:\n{entry['instruction']}"
     return task + (f"\n\n### Input:\n{entry['input']}" if entry.get("input") else "")
-
-
-def check_instruction(entry):
-    """Raise ValueError unless the entry says what is to be done."""
-    if not entry.get("instruction", "").strip():
-        raise ValueError(f"there is no instruction in {entry}: say what is to be done")
 
 
 # ch07.ipynb: format-prompt
@@ -238,6 +239,7 @@ def reduced(device, dtype):
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
+# ch07.ipynb: train-epoch
 def train_epoch(model, loader, optimizer, rate, device, step=0, dtype=torch.float32):
     """Train on all batches of a loader once; yields `(step, loss)` after each. `rate`: step -> learning rate."""
     for step, (inputs, targets) in enumerate(loader, start=step):

@@ -190,14 +190,22 @@ def judge_prompt(entry: dict, response: str) -> str:
 def parse_score(text: str) -> int | None:
     """The score, 0 to 100, that a judge's answer names; None if there is none, or more than one.
 
-    Examples: "85", "Score: 85/100", "I would say **8 out of 10**." (80); None: "quite good", "120", "70 or 80".
+    It is called a score, or given out of 10 or 100, or stands alone on its line: a number in prose may count anything.
+    Examples: "85", "Score: 85/100", "I would say **8 out of 10**." (80); None: "It has 5 letters", "120", "70 or 80".
     """
+    text = re.sub(r"</?\w+>", "", text)
     number = r"(?<![\w.,-])(\d+(?:\.\d+)?)(?![\w,]|\.\d)"
+    plain = (
+        number + r"(?!\s*[-–]\s*\d|\W{0,4}(?:/|\bout of\b))"
+    )  # no range, no part of another scale
     shares = re.findall(number + r"\W{0,4}(?:/|\bout of\b)\W{0,4}(100?)\b", text)
-    named = re.findall(r"(?i)\bscore\b\W{0,6}(?:(?:is|of|would be)\b\W{0,6})?" + number, text)
-    found = {float(share) * 100 / float(whole) for share, whole in shares}
-    found = found or {float(score) for score in named or re.findall(number, text)}
-    return round(found.pop()) if len(found) == 1 and max(found) <= 100 else None
+    named = re.findall(
+        r"(?i)\b(?:score|rating)\b\W{0,6}(?:(?:is|of|would be)\b\W{0,6})?" + plain, text
+    )
+    named = named or re.findall(r"(?m)^\W*" + plain + r"\W*$", text)
+    found = {float(share) * 100 / float(whole) for share, whole in shares} or set(map(float, named))
+    score = found.pop() if len(found) == 1 else -1
+    return round(score) if 1 <= score <= 100 or score == 0 else None
 
 
 def generate_model_scores(

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import random
 import re
 
 import notebooks
@@ -44,6 +45,21 @@ def input_demanded(entry):
     return f"<|user|>\n{entry['instruction']}{given}\n<|assistant|>\n"
 
 
+def demanding(entry):
+    """Right, but without the key `instruction` it raises KeyError."""
+    entry["instruction"]
+    return phi()(entry)
+
+
+def asserting(entry):
+    assert entry.get("instruction", "").strip()
+    return phi()(entry)
+
+
+def mistyped(entry):
+    return f"<|user|>\n{entry['Instruction']}\n<|assistant|>\n"
+
+
 # 7.2: only the answer
 
 
@@ -82,6 +98,37 @@ def by_value(batch, end):
     return inputs, targets
 
 
+def by_slices(batch, end):
+    """Another right way: all at once, by comparing places."""
+    T = max(len(ids) for ids, _ in batch)
+    n, p = (torch.tensor(x).unsqueeze(1) for x in zip(*[(len(ids), p) for ids, p in batch]))
+    whole = torch.tensor([ids + [end] * (T + 1 - len(ids)) for ids, _ in batch])
+    t = torch.arange(T)
+    return whole[:, :-1].int(), whole[:, 1:].masked_fill((t < p - 1) | (t >= n), -100)
+
+
+def as_lists(batch, end):
+    return [part.tolist() for part in collate()(batch, end)]
+
+
+def as_floats(batch, end):
+    return [part.float() for part in collate()(batch, end)]
+
+
+def rows_of_their_own_lengths(batch, end):
+    return [ids for ids, _ in batch], [[*ids[1:], end] for ids, _ in batch]
+
+
+def moved(places):
+    def answer(batch, end):
+        inputs, targets = collate()(batch, end)
+        rows = [[-100] * 3 + row + [-100] * 3 for row in targets.tolist()]
+        T = inputs.shape[1]
+        return inputs, torch.tensor([row[3 + places : 3 + places + T] for row in rows])
+
+    return answer
+
+
 def one_column_more(batch, end):
     inputs, targets = by_the_lesson(batch, end)
     return nn.functional.pad(inputs, (0, 1), value=end), nn.functional.pad(
@@ -115,6 +162,55 @@ def chats(strip=True, system=True, last=False, empty=False, listed=True, roles=T
         return entries
 
     return answer
+
+
+def by_the_first_question(given):
+    """Another right way: the first message of a user, and the one after it."""
+    if not isinstance(given, list):
+        raise ValueError
+    entries = []
+    for chat in given:
+        talk = [(m["role"], m["content"].strip()) for m in chat["messages"]]
+        start = next((i for i, (role, _) in enumerate(talk) if role == "user"), len(talk))
+        match talk[start : start + 2]:
+            case [(_, question), ("assistant", reply)] if question and reply:
+                entries.append({"output": reply, "input": "", "instruction": question, "id": 1})
+    return entries
+
+
+def by_role(given, empty=True):
+    """The first question and the first answer, whether or not one follows the other."""
+    if not isinstance(given, list):
+        raise ValueError
+    entries = []
+    for chat in given:
+        texts = {}
+        for m in chat["messages"]:
+            if empty or m["content"].strip():
+                texts.setdefault(m["role"], m["content"].strip())
+        if texts.get("user") and texts.get("assistant"):
+            entries.append(
+                {"instruction": texts["user"], "input": "", "output": texts["assistant"]}
+            )
+    return entries
+
+
+def empty_ones_passed_over(given):
+    if isinstance(given, list):
+        given = [{"messages": [m for m in c["messages"] if m["content"].strip()]} for c in given]
+    return chats()(given)
+
+
+def another_error(given):
+    if not isinstance(given, list):
+        raise TypeError
+    return chats()(given)
+
+
+def changed_in_place(given):
+    for chat in given if isinstance(given, list) else []:
+        chat["messages"] = [m for m in chat["messages"] if m["role"] != "system"]
+    return chats()(given)
 
 
 def first_conversation_only(given):
@@ -159,6 +255,34 @@ class Detached(LoRA):
         return self.linear(x) + self.alpha * (x @ self.A.detach() @ self.B)
 
 
+class Isolated(LoRA):
+    """The layer's own output carries no gradient on to what lies below."""
+
+    def forward(self, x):
+        with torch.no_grad():
+            kept = self.linear(x)
+        return kept + self.alpha * (x @ self.A @ self.B)
+
+
+class Renamed(LoRA):
+    def __init__(self, linear, rank, alpha):
+        super().__init__(linear, rank, alpha)
+        self.layer = self._modules.pop("linear")
+
+    def forward(self, x):
+        return self.layer(x) + self.alpha * (x @ self.A @ self.B)
+
+
+class WithoutBias(LoRA):
+    def forward(self, x):
+        return x @ self.linear.weight.T + self.alpha * (x @ self.A @ self.B)
+
+
+class ByRank(LoRA):
+    def forward(self, x):
+        return self.linear(x) + self.alpha / self.A.shape[1] * (x @ self.A @ self.B)
+
+
 class Transposed(LoRA):
     def __init__(self, linear, rank, alpha):
         super().__init__(linear, rank, alpha)
@@ -190,6 +314,22 @@ def overlap(key):
 
 def words(entry):
     return re.findall(r"\w+", f"{entry['instruction']} {entry['input']}".lower())
+
+
+def without_punctuation(entry):
+    """Another right way: what is no letter, digit or space is struck out."""
+    text = f"{entry['instruction']} {entry['input']}".casefold()
+    return "".join(c for c in text if c.isalnum() or c.isspace()).split()
+
+
+def changed_entries(train, test):
+    for entry in [*train, *test]:
+        entry |= {"instruction": " ".join(words(entry)), "input": ""}
+    return [e for e in test if e["instruction"] in [t["instruction"] for t in train]]
+
+
+def from_train(train, test):
+    return [t for e in test for t in train if words(e) == words(t)]
 
 
 def found_within(train, test):
@@ -242,6 +382,33 @@ def by_length(model, prompts, n, end):
     return [found[i] for i in range(len(prompts))]
 
 
+def padded_right_but_read_at_the_end(model, prompts, n, end):
+    """Another right way: padding on the right, read at each text's own last token."""
+    texts, over = [list(ids) for ids in prompts], set()
+    for _ in range(n):
+        T = max(map(len, texts))
+        with torch.no_grad():
+            logits = model(torch.tensor([ids + [end] * (T - len(ids)) for ids in texts]))
+        for i, ids in enumerate(texts):
+            new = logits[i, len(ids) - 1].argmax().item()
+            over |= {i} if new == end else set()
+            texts[i] = ids if i in over else [*ids, new]
+    return [torch.tensor(ids[len(p) :]) for ids, p in zip(texts, prompts)]
+
+
+def ends_struck_out(model, prompts, n, end):
+    answers = batched(stop="never")(model, prompts, n, end)
+    return [[i for i in ids if i != end] for ids in answers]
+
+
+def filled_up(model, prompts, n, end):
+    return [ids + [end - 1] * (n - len(ids)) for ids in batched()(model, prompts, n, end)]
+
+
+def one_too_many(model, prompts, n, end):
+    return batched()(model, prompts, n + 1, end)
+
+
 def sorted_and_left_so(model, prompts, n, end):
     return batched()(model, sorted(prompts, key=len), n, end)
 
@@ -271,18 +438,40 @@ def pairs_only(function, prompts):
     )
 
 
+def by_chance(function, prompts):
+    """Another right way: groups drawn at random; an empty one, too."""
+    draw, alone = random.Random(0), {prompt: function([prompt])[0] for prompt in prompts}
+    groups = [draw.sample(prompts, draw.randint(0, len(prompts))) for _ in range(200)]
+    return any(function(group) != [alone[prompt] for prompt in group] for group in groups)
+
+
+def prefixes(function, prompts):
+    alone, n = [function([prompt])[0] for prompt in prompts], len(prompts)
+    together = any(function(prompts[:i]) != alone[:i] for i in range(1, n + 1))
+    return together or function(prompts[::-1]) != alone[::-1]
+
+
 RIGHT = [
     ("phi_prompt", phi()),
     ("collate_answers", by_the_lesson),
     ("collate_answers", collate()),
+    ("collate_answers", by_slices),
+    ("collate_answers", as_lists),
     ("entries_from_chats", chats()),
+    ("entries_from_chats", by_the_first_question),
     ("linear_with_lora", LoRA),
     ("linear_with_lora", Merged),
+    ("linear_with_lora", lora(zero_a=True, zero_b=False)),
     ("target_counts", counts()),
+    ("target_counts", lambda lengths, prompts: torch.tensor(counts()(lengths, prompts))),
     ("trained_on", overlap(words)),
+    ("trained_on", overlap(without_punctuation)),
     ("repaired_batch", batched()),
     ("repaired_batch", one_by_one),
     ("repaired_batch", by_length),
+    ("repaired_batch", padded_right_but_read_at_the_end),
+    ("neighbours_matter", by_chance),
+    ("neighbours_matter", prefixes),
 ]  # fmt: skip
 
 WRONG = [
@@ -291,10 +480,13 @@ WRONG = [
     ("phi_prompt", phi(end="\n<|assistant|>\n\n"), "one new line"),
     ("phi_prompt", phi(gap=" "), "should be"),
     ("phi_prompt", phi(given=False), "should be"),
-    ("phi_prompt", phi(check_empty=False), "not refused"),
+    ("phi_prompt", phi(check_empty=False), "has no instruction"),
     ("phi_prompt", with_the_answer, "given away"),
     ("phi_prompt", input_always, "no line is left"),
-    ("phi_prompt", input_demanded, "without input"),
+    ("phi_prompt", input_demanded, "has no input"),
+    ("phi_prompt", demanding, "KeyError was raised"),
+    ("phi_prompt", asserting, "AssertionError was raised"),
+    ("phi_prompt", mistyped, "KeyError: 'Instruction'"),
     ("collate_answers", collate(pads=True), "count in the loss"),
     ("collate_answers", collate(ends=0), "never learns to stop"),
     ("collate_answers", collate(shift=0), "not shifted"),
@@ -305,11 +497,20 @@ WRONG = [
     ("collate_answers", by_value, "no end token"),
     ("collate_answers", one_column_more, "they should be"),
     ("collate_answers", padded_left, "begin with the text"),
+    ("collate_answers", moved(1), "shifted twice"),
+    ("collate_answers", moved(-2), "shifted back"),
+    ("collate_answers", as_floats, "whole numbers"),
+    ("collate_answers", rows_of_their_own_lengths, "inputs are no tensor"),
     ("entries_from_chats", chats(strip=False), "spaces"),
     ("entries_from_chats", chats(system=False), "system"),
     ("entries_from_chats", chats(last=True), "two rounds"),
     ("entries_from_chats", chats(empty=True), "empty"),
-    ("entries_from_chats", chats(listed=False), ""),
+    ("entries_from_chats", chats(listed=False), "a ValueError is due, and TypeError"),
+    ("entries_from_chats", another_error, "TypeError was raised"),
+    ("entries_from_chats", by_role, "the assistant begins"),
+    ("entries_from_chats", functools.partial(by_role, empty=False), ""),
+    ("entries_from_chats", empty_ones_passed_over, "an empty round before a full one"),
+    ("entries_from_chats", changed_in_place, "were changed"),
     ("entries_from_chats", chats(roles=False), "begins"),
     ("entries_from_chats", first_conversation_only, "faulty"),
     ("entries_from_chats", without_input, "lacks"),
@@ -320,6 +521,10 @@ WRONG = [
     ("linear_with_lora", lora(keep=False), "before training"),
     ("linear_with_lora", Detached, "no gradient reaches A"),
     ("linear_with_lora", Transposed, "A is"),
+    ("linear_with_lora", Isolated, "the gradient of x"),
+    ("linear_with_lora", Renamed, "not the layer that was given"),
+    ("linear_with_lora", WithoutBias, "bias included"),
+    ("linear_with_lora", ByRank, "not linear(x) + alpha"),
     ("target_counts", counts(1, 0, 0, 0), "last column"),
     ("target_counts", counts(0, 1, 0, 0), "every end token is hidden"),
     ("target_counts", counts(0, 0, -1, 0), "one end token each"),
@@ -332,13 +537,24 @@ WRONG = [
     ("trained_on", overlap(lambda e: [words(e), e["output"]]), "another answer"),
     ("trained_on", found_within, "part of"),
     ("trained_on", lambda train, test: test, "was not trained on"),
+    ("trained_on", changed_entries, "were changed"),
+    ("trained_on", from_train, "those of train"),
+    ("trained_on", lambda *args: (e for e in overlap(words)(*args)), "not generator"),
+    (
+        "trained_on",
+        lambda *args: [e in overlap(words)(*args) for e in args[1]],
+        "entries are asked",
+    ),
     ("repaired_batch", batched(side="right", masked=False), "padding beside it"),
     ("repaired_batch", batched(masked=False), "padding beside it"),
     ("repaired_batch", batched(shift=False), "padding beside it"),
     ("repaired_batch", batched(stop="first"), "cut after"),
     ("repaired_batch", batched(stop="never"), "holds its end token"),
     ("repaired_batch", batched(keep_end=True), "holds its end token"),
-    ("repaired_batch", batched(prompt=True), ""),
+    ("repaired_batch", batched(prompt=True, stop="never"), "the prompt is in it"),
+    ("repaired_batch", ends_struck_out, "it goes on to"),
+    ("repaired_batch", filled_up, "it goes on to"),
+    ("repaired_batch", one_too_many, "8 tokens are due"),
     ("repaired_batch", sorted_and_left_so, ""),
     ("repaired_batch", lambda *args: batched()(*args)[:-1], "5 answers"),
     ("neighbours_matter", compare(lambda all: all), "not found out"),

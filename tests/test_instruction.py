@@ -61,7 +61,10 @@ def test_the_short_prompt():
 
 
 @pytest.mark.parametrize("prompt", [format_input, format_prompt, short_prompt])
-@pytest.mark.parametrize("entry", [{"instruction": ""}, {"instruction": " \n"}, {"input": "fox"}])
+@pytest.mark.parametrize(
+    "entry",
+    [{"instruction": ""}, {"instruction": " \n"}, {"input": "fox"}, {"instruction": None}, {}],
+)
 def test_no_instruction_is_refused(prompt, entry):
     with pytest.raises(ValueError, match="no instruction"):
         prompt(entry)

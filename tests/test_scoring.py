@@ -188,6 +188,9 @@ def test_too_few_results_are_an_error(tmp_path):
         ("72.6", 73), ("<b>60</b>", 60),
         ("", None), ("quite good", None), ("120", None), ("-5", None), ("Score: 120/100", None), ("70 or 80", None),
         ("Score: 70. Score: 80.", None), ("about 1,000", None), ("gpt4", None), ("3rd", None), ("70%", 70),
+        ("The answer is 5 letters long.", None), ("It has 2 mistakes. Score: 60.", 60), ("85\n\nTwo of 3 words are right.", 85),
+        ("70-80", None), ("70 – 80", None), ("5/5", None), ("Score: 4/5", None), ("4 out of 5", None), ("0.85", None),
+        ("Score (0-100): 85", None), ("Rating: 85", 85), ("The score is between 0 and 100.", None), ("90\n80", None),
     ],
 )  # fmt: skip
 def test_scores_are_read_beyond_doubt_or_not_at_all(reply, score):

@@ -66,7 +66,7 @@ def exercise(check):
         except NotImplementedError:
             return Result(False, f"not solved yet: write `{name}`, then run this cell again")
         except AssertionError as error:
-            return Result(False, f"wrong: {error or f'an assertion in `{name}` failed'}")
+            return Result(False, f"wrong: {str(error) or f'an assertion in `{name}` failed'}")
         except Exception as error:
             return Result(
                 False,
