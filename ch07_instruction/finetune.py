@@ -20,9 +20,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from shared import editions
+from shared.classification import BatchesByLength
 from shared.instruction import (
     InstructionDataset,
-    LikeLengthSampler,
     custom_collate_fn,
     fast_dtype,
     finetune,
@@ -154,7 +154,7 @@ def train(model, entries: list[dict], tokenizer, run, checkpoint: Path | None = 
         for split in ("train", "validation")
     )
     lengths = [len(item[0] if run.answers_only else item) for item in training]
-    batches = LikeLengthSampler(lengths, run.batch)
+    batches = BatchesByLength(lengths, run.batch)
     loaders = (
         DataLoader(training, batch_sampler=batches, collate_fn=collate),
         DataLoader(validation, batch_size=64, collate_fn=collate),
@@ -213,7 +213,11 @@ def make_assistant(options) -> None:
     }
     run = SimpleNamespace(**vars(options), **recipe)
     history = train(model, entries, tokenizer, run, checkpoint)
-    log = pd.DataFrame(history).round(4).to_csv(index=False, lineterminator="\n")
+    log = pd.DataFrame(history).round(4)
+    if options.start:
+        earlier = pd.read_csv(options.start / "log.csv")
+        log = pd.concat([earlier, log.assign(step=log["step"] + earlier["step"].iloc[-1])])
+    log = log.to_csv(index=False, lineterminator="\n")
     editions.save_model(options.out, model, cfg, log)
     checkpoint.unlink()
     validation = [entry for entry in entries if entry["split"] == "validation"]
@@ -228,7 +232,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("--out", type=Path, required=True, default=argparse.SUPPRESS, help="folder for the model")
-    add("--start", type=Path, help="folder of a model to go on from, not the pretrained one")
+    add("--start", type=Path, help="folder that an earlier run made, to go on from")
     add("--epochs", type=whole(1), default=2, help="times through all items")
     add("--batch", type=whole(1), default=32, help="items in a step")
     add("--peak", type=pretrain.positive, default=8e-4, help="highest learning rate")

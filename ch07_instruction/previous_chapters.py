@@ -1,6 +1,7 @@
 """The names of earlier chapters that ch07.ipynb imports; written by `make promote`."""
 
 from shared.attention import future_mask
+from shared.classification import BatchesByLength
 from shared.gpt_model import (
     GPTModel,
     KVCache,
@@ -21,6 +22,7 @@ from shared.pretraining import (
 )
 
 __all__ = [
+    "BatchesByLength",
     "GPTModel",
     "KVCache",
     "calc_loss_batch",

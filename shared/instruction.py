@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from shared.attention import future_mask
 from shared.gpt_model import (
@@ -27,9 +27,9 @@ from shared.pretraining import (
 )
 
 __all__ = ["check_instruction", "format_input", "format_prompt", "short_prompt",
-    "InstructionDataset", "custom_collate_fn", "LikeLengthSampler", "check_room",
-    "stream_response", "left_padded", "generate_batch", "generate_responses",
-    "fast_dtype", "reduced", "train_epoch", "resume", "finetune"]  # fmt: skip
+    "InstructionDataset", "custom_collate_fn", "check_room", "stream_response",
+    "left_padded", "generate_batch", "generate_responses", "fast_dtype", "reduced",
+    "train_epoch", "resume", "finetune"]  # fmt: skip
 
 
 # ch07.ipynb: check-instruction
@@ -111,24 +111,6 @@ def custom_collate_fn(
             size = f"a prompt of {items[row][1]} tokens, but {allowed_max_length} are allowed"
             raise ValueError(f"text {row} of the batch has {size}: no answer is left to learn from")
     return inputs.to(device), targets.to(device)
-
-
-# ch07.ipynb: like-length-sampler
-class LikeLengthSampler(Sampler):
-    """Batches of indices of texts that are about equally long, mixed anew in each epoch."""
-
-    def __init__(self, lengths, batch_size, spread=8.0):
-        self.lengths = torch.tensor(lengths)
-        self.batch_size, self.spread = batch_size, spread
-
-    def __iter__(self):
-        # a length blurred by some tokens: other neighbours in each epoch
-        blurred = self.lengths + self.spread * torch.rand(len(self.lengths))
-        batches = blurred.argsort().split(self.batch_size)
-        yield from (batches[i].tolist() for i in torch.randperm(len(batches)))
-
-    def __len__(self):
-        return -(-len(self.lengths) // self.batch_size)
 
 
 # ch07.ipynb: check-room

@@ -125,10 +125,10 @@ def test_intervals_hold_their_means():
 
 
 def test_what_fine_tuning_brings():
-    """The aim, 60 % and eight families, is not reached; the card says why."""
+    """60 % over the families; seven of them above 80 % and one at 80, where eight above it were the aim."""
     shares = [exact("assistant_gpt", family) for family in GENERATED]
-    assert len(shares) == 16 and sum(shares) / 16 >= 0.45
-    assert sum(share > 0.8 for share in shares) >= 4
+    assert len(shares) == 16 and sum(shares) / 16 >= 0.6
+    assert sum(share > 0.8 for share in shares) >= 7 and sum(share >= 0.8 for share in shares) >= 8
     assert exact("before", "all") < 0.05
     assert exact("before", "all") < exact("short", "all") < exact("assistant_gpt", "all")
 

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
+from shared.classification import BatchesByLength
 from shared.gpt_model import GPTModel
 from shared.instruction import (
     InstructionDataset,
-    LikeLengthSampler,
     check_room,
     custom_collate_fn,
     fast_dtype,
@@ -135,22 +135,6 @@ def test_a_prompt_that_fills_the_allowed_length_is_refused():
 # --- loaders --------------------------------------------------------------------------------------
 
 
-def test_batches_of_like_lengths():
-    draw = random.Random(0)
-    lengths = [draw.randint(1, 200) for _ in range(150)]
-    sampler = LikeLengthSampler(lengths, 16)
-    torch.manual_seed(1)
-    one, other = list(sampler), list(sampler)
-    torch.manual_seed(1)
-    assert list(sampler) == one != other
-    assert len(one) == len(sampler) == 10
-    for epoch in (one, other):
-        assert sorted(i for batch in epoch for i in batch) == list(range(150))
-    spans = [max(lengths[i] for i in b) - min(lengths[i] for i in b) for b in one]
-    assert sum(spans) / 10 < 60  # of 200; chance gives about 175
-    assert list(LikeLengthSampler([3], 16)) == [[0]]
-
-
 # --- batched answers ------------------------------------------------------------------------------
 
 
@@ -264,7 +248,7 @@ def loaders(count=24):
     data = [FOX | {"input": w * (i % 3 + 1), "output": w + "s"} for i, w in enumerate(words * 4)]
     items = list(InstructionDataset(data[:count], BYTES, mask_instruction=True))
     collate = functools.partial(custom_collate_fn, pad_token_id=END, allowed_max_length=160)
-    sampler = LikeLengthSampler([len(ids) for ids, _ in items], 8)
+    sampler = BatchesByLength([len(ids) for ids, _ in items], 8)
     train = DataLoader(items, batch_sampler=sampler, collate_fn=collate)
     return train, DataLoader(items[:6], batch_size=4, collate_fn=collate)
 
