@@ -20,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import finetune  # noqa: E402
+import make_instructions  # noqa: E402
 
 from shared import editions, instruction  # noqa: E402
 from shared.gpt_model import GPTModel  # noqa: E402
@@ -34,6 +35,7 @@ SETTINGS = {
     "short": (SHORT, (1, 2, 3)),
     "Alpaca's prompt": (SHORT | {"prompt": "format_prompt"}, (1,)),
     "assistant_gpt": (None, (0,)),
+    "assistant_gpt, other items": (None, (0,)),
     "from random weights": (SHORT | {"random": True, "keep_tokens": False}, (1,)),
     "all tokens trained": (SHORT | {"keep_tokens": False}, (1,)),
     "loss on everything": (SHORT | {"answers_only": False}, (1,)),
@@ -42,7 +44,7 @@ SETTINGS = {
 
 def folder_of(setting: str) -> Path:
     """Where a setting's weights come from."""
-    return editions.ASSISTANT_GPT if setting == "assistant_gpt" else editions.COURSE_GPT
+    return editions.ASSISTANT_GPT if setting.startswith("assistant_gpt") else editions.COURSE_GPT
 
 
 def made_of(setting: str, entries: list[dict]) -> dict[str, str]:
@@ -79,10 +81,23 @@ def trained(setting: str, seed: int, entries: list[dict], tokenizer):
     return model
 
 
+def other_items(entries: list[dict]) -> list[dict]:
+    """A second test, for a model that was made with an eye on the first: the same reserved words, other texts."""
+    words = make_instructions.read(make_instructions.CHAPTER_5 / "words.json")
+    reserved = make_instructions.read(HERE / "reserved.json")["families"]
+    kept = make_instructions.kept_pool(words, reserved)
+    known, drawn = {(entry["instruction"], entry["input"]) for entry in entries}, []
+    for make in make_instructions.FAMILIES:
+        drawn += make_instructions.draw(make, kept, "second", "test", make_instructions.TEST, known)
+    return [{"accept": []} | entry for entry in drawn]
+
+
 def tested(setting: str, seed: int, entries: list[dict], tokenizer) -> pd.DataFrame:
     """The rows of a setting and seed: a family each, and one for all of them together."""
     model = trained(setting, seed, entries, tokenizer)
     test = [entry for entry in entries if entry["split"] == "test"]
+    if setting.endswith("other items"):
+        test = other_items(entries)
     responses = instruction.generate_responses(model, test, tokenizer, prompt=prompt_of(setting))
     table = scores_by_family(test, responses).round(4)
     table = table.rename_axis("family").reset_index()
