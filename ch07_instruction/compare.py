@@ -83,10 +83,8 @@ def trained(setting: str, seed: int, entries: list[dict], tokenizer):
 
 def other_items(entries: list[dict]) -> list[dict]:
     """A second test, for a model that was made with an eye on the first: the same reserved words, other texts."""
-    words = make_instructions.read(make_instructions.CHAPTER_5 / "words.json")
-    reserved = make_instructions.read(HERE / "reserved.json")["families"]
-    kept = make_instructions.kept_pool(words, reserved)
-    known, drawn = {(entry["instruction"], entry["input"]) for entry in entries}, []
+    known = {(entry["instruction"], entry["input"]) for entry in entries}
+    kept, drawn = make_instructions.kept_pool(), []
     for make in make_instructions.FAMILIES:
         drawn += make_instructions.draw(make, kept, "second", "test", make_instructions.TEST, known)
     return [{"accept": []} | entry for entry in drawn]
@@ -95,9 +93,10 @@ def other_items(entries: list[dict]) -> list[dict]:
 def tested(setting: str, seed: int, entries: list[dict], tokenizer) -> pd.DataFrame:
     """The rows of a setting and seed: a family each, and one for all of them together."""
     model = trained(setting, seed, entries, tokenizer)
-    test = [entry for entry in entries if entry["split"] == "test"]
-    if setting.endswith("other items"):
+    if setting == "assistant_gpt, other items":
         test = other_items(entries)
+    else:
+        test = [entry for entry in entries if entry["split"] == "test"]
     responses = instruction.generate_responses(model, test, tokenizer, prompt=prompt_of(setting))
     table = scores_by_family(test, responses).round(4)
     table = table.rename_axis("family").reset_index()

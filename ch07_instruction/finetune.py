@@ -100,8 +100,9 @@ def drawn_items(count: int, seed: int, known: list[dict]) -> list[dict]:
     asked = {(entry["instruction"], entry["input"]) for entry in known}
     pool, drawn = wide_pool(seed), []
     for make in make_instructions.FAMILIES:
-        n = 0 if make.__name__ in BY_HEART else 4 * count if make.__name__ in SLOW else count
-        drawn += make_instructions.draw(make, pool, f"more {seed}", "train", n, asked)
+        if make.__name__ not in BY_HEART:
+            n = 4 * count if make.__name__ in SLOW else count
+            drawn += make_instructions.draw(make, pool, f"more {seed}", "train", n, asked)
     return drawn
 
 

@@ -65,8 +65,9 @@ def learnt_pool() -> Pool:
     )  # fmt: skip
 
 
-def kept_pool(words: dict, f: dict) -> Pool:
+def kept_pool() -> Pool:
     """The words to test with: the reserved ones of each family."""
+    words, f = read(CHAPTER_5 / "words.json"), read(HERE / "reserved.json")["families"]
     people, asked, sums = f["extraction"], f["statement_to_question"], f["arithmetic"]
     units = {(row.split()[0], row.split()[2]): row.split() for row in words["units"]}
     return Pool(
@@ -268,8 +269,7 @@ def draw(make: Callable, pool: Pool, seed: str, split: str, count: int, known: s
 
 def instructions(seed: int = SEED) -> list[dict]:
     """Every entry: training, then validation, both shuffled; then the test, the hand-written first."""
-    core, families = read(HERE / "core.json"), read(HERE / "reserved.json")["families"]
-    learnt, kept = learnt_pool(), kept_pool(read(CHAPTER_5 / "words.json"), families)
+    core, learnt, kept = read(HERE / "core.json"), learnt_pool(), kept_pool()
     written, test = ([one for one in core if one["split"] == split] for split in ("train", "test"))
     known = {(one["instruction"], one["input"]) for one in core}
     train = [one for i, one in enumerate(written) if i % CORE_VALIDATION]

@@ -195,9 +195,8 @@ def parse_score(text: str) -> int | None:
     """
     text = re.sub(r"</?\w+>", "", text)
     number = r"(?<![\w.,-])(\d+(?:\.\d+)?)(?![\w,]|\.\d)"
-    plain = (
-        number + r"(?!\s*[-–]\s*\d|\W{0,4}(?:/|\bout of\b))"
-    )  # no range, no part of another scale
+    # no range, no part of another scale
+    plain = number + r"(?!\s*[-–]\s*\d|\W{0,4}(?:/|\bout of\b))"
     shares = re.findall(number + r"\W{0,4}(?:/|\bout of\b)\W{0,4}(100?)\b", text)
     named = re.findall(
         r"(?i)\b(?:score|rating)\b\W{0,6}(?:(?:is|of|would be)\b\W{0,6})?" + plain, text

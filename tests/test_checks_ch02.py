@@ -1,9 +1,7 @@
 """Every check of chapter 2's exercises: accepts right answers, refuses the usual wrong ones."""
 
-import functools
 from itertools import pairwise
 
-import notebooks
 import pytest
 import torch
 
@@ -16,8 +14,6 @@ from shared.text_data import (
     merge_pair,
     train_bpe,
 )
-
-answers = functools.partial(notebooks.answers, "ch02_text_data")
 
 
 def take_apart_as_text(word, tokenizer):

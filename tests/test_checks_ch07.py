@@ -5,7 +5,6 @@ import math
 import random
 import re
 
-import notebooks
 import pytest
 import torch
 from torch import nn
@@ -13,9 +12,6 @@ from torch import nn
 from shared.checks import ch07 as check
 from shared.instruction import custom_collate_fn, format_input, left_padded
 from shared.pretraining import generate
-
-answers = functools.partial(notebooks.answers, "ch07_instruction")
-
 
 # 7.1: another style of prompt
 
