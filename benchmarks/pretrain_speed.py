@@ -44,7 +44,7 @@ def train(corpus: Path, options: str, processes: int, steps: int) -> float:
     with tempfile.TemporaryDirectory() as out:
         given = [CHAPTER / "pretrain.py", "--corpus", corpus, "--out", out, *options.split()]
         given += ["--tokens", 2 * steps * BATCH, "--log-tokens", steps * BATCH]
-        given += ["--device", "cpu", "--valid-windows", 1]
+        given += ["--held-out", corpus / "held_out.tsv", "--device", "cpu", "--valid-windows", 1]
         threads = str(torch.get_num_threads() // processes)
         run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes]
         command = [sys.executable, *(run if processes > 1 else []), *given]
@@ -94,7 +94,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as corpus:
         sheets = list(itertools.islice(worksheets.documents(1), 3000))
-        works = ["\n\n".join(sheets[i : i + 100]) for i in range(0, 3000, 100)]
+        works = ["\n\n".join([f"Work {i}", *sheets[i : i + 100]]) for i in range(0, 3000, 100)]
+        Path(corpus, "held_out.tsv").write_text("title\tsha256\nWork 0\t\nWork 100\t\n")
         Path(corpus, "works.txt").write_text("\n<|endoftext|>\n".join(works), encoding="utf-8")
         best = dict.fromkeys((name for name, *_ in RUNS), 0.0)
         for _, (name, *given) in itertools.product(range(options.rounds), RUNS):

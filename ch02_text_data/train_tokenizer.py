@@ -1,60 +1,96 @@
-"""Train the course's tokenizer: chapter 2's `train_bpe`, on whole works, some held out.
+"""Train a tokenizer of the course: chapter 2's `train_bpe`, on whole works, some held out.
 
-    python ch02_text_data/train_tokenizer.py --corpus FOLDER
+    python ch02_text_data/train_tokenizer.py --corpus FOLDER --corpus FILE=40 --course-text --split-digits
 
-FOLDER holds plain text, as `shared/corpus.py` says. Prints how well the tokenizer packs works that it never saw.
+A corpus is a folder of plain text or one such file, as `shared/corpus.py` says; with `=40`, as many of its works as
+fit into 40 MB, drawn by the seed, and drawn again where there are fewer. Prints how well the tokenizer packs texts that it never saw, beside the first one.
 """
 
 import argparse
 import hashlib
+import json
+import math
 import os
+import re
 import sys
 import time
 from pathlib import Path
 
 from shared import assets, editions
-from shared.corpus import END_OF_TEXT, Document, read_documents, sample
-from shared.text_data import make_encoding, train_bpe
+from shared.corpus import END_OF_TEXT, HELD_OUT, read_documents, sample, split_held_out
+from shared.text_data import GPT2_SPLIT_PATTERN, make_encoding, train_bpe
 
-# what prose for children does not look like; our own, and for information only
-MODERN = """\
-hey r u still coming 2nite? train's late again lol, prob be there 4 half 8 x
-URGENT! Your mobile no. 07700 900123 has won a £500 prize. Text CLAIM to 80086 now. T&Cs apply.
-Rewrite the sentence so that it is in the passive voice: "The committee approved the budget in 2024."
-Convert 3.5 kilometres to metres. 3.5 km is equal to 3,500 m.
-"""
+# GPT-2's pattern, but each digit is a chunk of its own and is never joined with the space before it: a model that
+# calculates should meet the same digits in the same form in every number
+DIGITS_APART = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+WORDINGS = editions.INSTRUCTIONS.with_name("wordings.json")
+NUMBERS = [" 17", " 29", " 300", "1996"]
 
 
-def save_ranks(path: Path, ranks: dict[bytes, int], notes: list[str]) -> None:
-    """Write the merged tokens in order, a Python literal a line, below a header; lands by rename."""
-    merged = [repr(token) for token in sorted(ranks, key=ranks.get)[256:]]
-    checksum = hashlib.sha256("\n".join(merged).encode()).hexdigest()
-    header = [f"# {note}" for note in [*notes, f"SHA-256 of the lines below: {checksum}"]]
+def save_ranks(
+    path: Path, ranks: dict[bytes, int], notes: list[str], pattern: str = GPT2_SPLIT_PATTERN
+) -> None:
+    """Write the merged tokens in order, a Python literal a line, below a header; lands by rename.
+
+    Another split pattern than GPT-2's is named in the header, and the checksum is of it, too.
+    """
+    lines = [repr(token) for token in sorted(ranks, key=ranks.get)[256:]]
+    if pattern != GPT2_SPLIT_PATTERN:
+        lines.insert(0, f"{editions.SPLIT_PATTERN}{pattern!r}")
+    checksum = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    header = [*(f"# {note}" for note in notes), f"{editions.CHECKSUM}{checksum}"]
     unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text("\n".join([*header, *merged, ""]), encoding="utf-8", newline="\n")
+    unfinished.write_text("\n".join([*header, *lines, ""]), encoding="utf-8", newline="\n")
     os.replace(unfinished, path)
 
 
-def packing(encoding, text: str) -> str:
-    """How much text one token carries."""
-    tokens = len(encoding.encode_ordinary(text))
-    return f"{len(text) / tokens:.3f} characters, {len(text.encode()) / tokens:.3f} bytes per token"
+def source(text: str) -> tuple[Path, float]:
+    """What --corpus takes: PATH, or PATH=MEGABYTES."""
+    path, limited, megabytes = text.rpartition("=")
+    return (Path(path), float(megabytes)) if limited else (Path(text), math.inf)
 
 
-def report(encoding, unseen: list[Document]) -> None:
-    encodings = [encoding]
-    if all((assets.cache_folder() / name).exists() for name in ("encoder.json", "vocab.bpe")):
-        encodings.append(editions.gpt2_encoding())
-    for each in encodings:
-        print(f"{each.name} ({each.n_vocab:,} tokens)")
-        print(f"  never seen:  {packing(each, END_OF_TEXT.join(d.text for d in unseen))}")
-        print(f"  the story:   {packing(each, editions.STORY.read_text(encoding='utf-8'))}")
-        print(f"  messages:    {packing(each, MODERN)}")
-    print("held out:")
-    for document in unseen:
-        print(
-            f"  {document.title} ({len(document.text):,} characters): {packing(encoding, document.text)}"
-        )
+def strings(content) -> list[str]:
+    """All strings in what a JSON file holds, but for the keys."""
+    if isinstance(content, str):
+        return [content]
+    parts = content.values() if isinstance(content, dict) else content
+    return [text for part in parts for text in strings(part)]
+
+
+def course_text() -> list[str]:
+    """What the course's models are trained on later: messages, tasks and answers, of the training splits only."""
+    messages = editions.messages()
+    wordings = strings(json.loads(WORDINGS.read_text(encoding="utf-8"))["wordings"])
+    keys = ("instruction", "input", "output")
+    entries = editions.read_instructions(editions.INSTRUCTIONS, (*keys, "split"))
+    return [
+        *messages.text[messages.split == "train"],
+        *(re.sub(r"( \|)? ?\{\d\}", "", wording) for wording in wordings),  # without their gaps
+        *("\n".join(e[key] for key in keys if e[key]) for e in entries if e["split"] == "train"),
+    ]
+
+
+def report(encodings: list, held_out: dict[str, list[str]]) -> None:
+    """A table: bytes per token on texts that the new tokenizer never saw, and how numbers are cut."""
+    messages = editions.messages().query("split == 'validation'")
+    texts = held_out | {
+        f"{label}, validation split": messages.text[messages.label == label].tolist()
+        for label in ("ham", "spam")
+    }
+    texts["the story"] = [editions.STORY.read_text(encoding="utf-8")]
+
+    def row(name, cells):
+        print(f"{name:32}" + "".join(f"{cell:>16}" for cell in cells))
+
+    row("bytes per token", [f"{each.name} ({each.n_vocab:,})" for each in encodings])
+    for name, parts in texts.items():
+        size = sum(len(text.encode()) for text in parts)
+        tokens = [sum(len(each.encode_ordinary(text)) for text in parts) for each in encodings]
+        row(name, [f"{size / count:.3f}" for count in tokens])
+    for number in NUMBERS:
+        cuts = ["|".join(map(each.decode, zip(each.encode(number)))) for each in encodings]
+        row(repr(number), [cut.replace(" ", "_") for cut in cuts])
 
 
 def peak_memory() -> str:
@@ -66,47 +102,62 @@ def peak_memory() -> str:
     return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20:,.0f} MiB"
 
 
+def make(options) -> None:
+    """Read, train, write and report."""
+    texts, unseen = course_text() if options.course_text else [], []
+    for path, megabytes in options.corpus:
+        seen, apart = split_held_out(read_documents(path), options.held_out)
+        unseen += apart
+        texts += [document.text for document in sample(seen, megabytes, options.seed)]
+    held_out = {"old works held out": [document.text for document in unseen]} if unseen else {}
+    if options.report:
+        read_documents(options.report)  # says what is wrong with the folder, if anything is
+        for path in sorted([*options.report.glob("*.txt"), *options.report.glob("*.txt.gz")]):
+            held_out[path.name.split(".")[0]] = [document.text for document in read_documents(path)]
+    size = sum(len(text.encode()) for text in texts) / 1e6
+    pattern = DIGITS_APART if options.split_digits else GPT2_SPLIT_PATTERN
+    start = time.perf_counter()
+    special = {"special_tokens": (END_OF_TEXT,), "pattern": pattern}
+    ranks = train_bpe(END_OF_TEXT.join(texts), options.vocab_size, **special)
+    seconds = time.perf_counter() - start
+    notes = [
+        f"Byte pair encoding of {options.vocab_size:,} tokens: the 256 bytes (not listed), the tokens",
+        f"below in the order of their merges, and {END_OF_TEXT}. Made by train_tokenizer.py",
+        f"from {len(texts):,} works, {size:.1f} MB, --seed {options.seed}. Public domain (CC0 1.0).",
+    ]
+    save_ranks(options.out, ranks, notes, pattern)
+    print(f"{options.out}: {len(ranks):,} tokens from {len(texts):,} works, {size:.1f} MB,")
+    print(f"  {seconds:.1f} s of training, peak memory {peak_memory()}")
+    encodings = [
+        make_encoding("new", ranks, **special),
+        editions.load_encoding(editions.COURSE_TOKENIZER, "first"),
+    ]
+    if all((assets.cache_folder() / name).exists() for name in ("encoder.json", "vocab.bpe")):
+        encodings.append(editions.gpt2_encoding())
+    report(encodings, held_out)
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--corpus", type=Path, required=True, help="folder of *.txt and *.txt.gz")
-    parser.add_argument(
-        "--megabytes",
-        type=float,
-        default=float("inf"),
-        help="train on at most so many (default: all)",
+    add = parser.add_argument
+    add("--corpus", type=source, action="append", required=True, metavar="PATH[=MB]")
+    add("--course-text", action="store_true", help="and on the course's messages and instructions")
+    add("--split-digits", action="store_true", help="no token holds more than one digit")
+    add("--vocab-size", type=int, default=4096)
+    add("--seed", type=int, default=123, help="of the works drawn")
+    add(
+        "--held-out",
+        type=Path,
+        default=HELD_OUT,
+        metavar="FILE",
+        help="list of works not to train on",
     )
-    parser.add_argument("--vocab-size", type=int, default=4096)
-    parser.add_argument(
-        "--held-out", type=int, default=8, help="works kept out of the sample (default: 8)"
-    )
-    parser.add_argument("--seed", type=int, default=123)
-    parser.add_argument("--out", type=Path, default=editions.COURSE_TOKENIZER)
-    options = parser.parse_args(arguments)
-
+    add("--report", type=Path, metavar="FOLDER", help="further texts to measure, a row a file")
+    add("--out", type=Path, default=editions.COURSE_TOKENIZER_2)
     try:
-        documents = read_documents(options.corpus)
-        seen, unseen = sample(documents, options.megabytes, options.held_out, options.seed)
-        text = END_OF_TEXT.join(document.text for document in seen)
-        start = time.perf_counter()
-        ranks = train_bpe(text, options.vocab_size, special_tokens=(END_OF_TEXT,))
-        seconds = time.perf_counter() - start
-        size = len(text.encode()) / 1e6
-        save_ranks(
-            options.out,
-            ranks,
-            [
-                f"Byte pair encoding of {options.vocab_size:,} tokens: the 256 bytes (not listed), the tokens",
-                f"below in the order of their merges, and {END_OF_TEXT}. Made by train_tokenizer.py",
-                f"from {len(seen)} works, {size:.1f} MB, --seed {options.seed}. Public domain (CC0 1.0).",
-            ],
-        )
+        make(parser.parse_args(arguments))
     except (ValueError, OSError) as error:
         sys.exit(f"train_tokenizer: {error}")
-    print(
-        f"{options.out}: {len(ranks):,} tokens from {len(seen)} of {len(documents)} works, {size:.1f} MB,"
-    )
-    print(f"  {seconds:.1f} s of training, peak memory {peak_memory()}")
-    report(make_encoding("trained", ranks, (END_OF_TEXT,)), unseen)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,18 @@
-"""Train a GPTModel on a folder of plain text: chapter 5's loop, made for runs of hours.
+"""Train a GPTModel on folders of plain text: chapter 5's loop, made for runs of hours.
 
     python ch05_pretraining/pretrain.py --corpus FOLDER --out RUN --tokens 25e6
     torchrun --nproc-per-node 2 ch05_pretraining/pretrain.py --corpus FOLDER --out RUN --tokens 25e6
 
-FOLDER holds plain text, as `shared/corpus.py` says. RUN gets the tokens (*.npy), log.csv, the state of the
-training (state.pt and the one before) and the model (model.safetensors, in half precision, and config.json).
-The same command continues a run that was stopped or killed, with the losses that it would have had; another
-run can begin with its model (--weights RUN/model.safetensors --seed 124). Under torchrun all machines must see
-both folders.
+FOLDER holds plain text, as `shared/corpus.py` says; several folders or files may be given, each with a share
+(--corpus FOLDER=2 --corpus FILE=1). RUN gets the tokens (*.npy), log.csv, the state of the training (state.pt and
+the one before), the model (model.safetensors, in half precision, and config.json) and the weights at the last
+rows of the log (weights/). The same command continues a run that was stopped or killed, with the losses that it
+would have had; another run can begin with its model (--weights RUN/model.safetensors --seed 124). Under torchrun
+all machines must see both folders.
+
+The learning rate warms up, stays, and falls to 0 over the last --decay tokens. A run whose length is not known yet
+is held (--decay 0) and continued with more --tokens; in the end it is given its decay. As the rate begins to fall,
+the state is kept as stable.pt: renamed to state.pt, the run can be made longer after all.
 """
 
 import argparse
@@ -18,7 +23,6 @@ import io
 import json
 import math
 import os
-import shutil
 import signal
 import sys
 import time
@@ -31,36 +35,20 @@ import safetensors.torch
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from mixture import Mixture, Windows, Written, checksum, prepare_corpora, shares_of, vocabulary
 from torch import nn
 from tqdm import tqdm
 
 from shared import editions
 from shared.attention import future_mask
-from shared.corpus import END_OF_TEXT, read_documents, sample
+from shared.corpus import END_OF_TEXT, HELD_OUT, read_documents
+from shared.files import landing
 from shared.gpt_model import GPTModel, evaluation_mode
-from shared.pretraining import bits_per_byte, initialise, learning_rate, parameter_groups
+from shared.pretraining import bits_per_byte, initialise, parameter_groups
 
-SPLIT_SEED = 123  # of the works held out: no --seed may train on what another run validates with
+ROWS_KEPT = 8  # the weights at the last so many rows of the log, for an average
 
-# --- files that are whole or not there ------------------------------------------------------------
-
-
-@contextmanager
-def landing(path, keep=None):
-    """A binary file that takes its place only when complete; the old one then becomes `keep`."""
-    unfinished = path.with_name(f"{path.name}.unfinished-{os.getpid()}")
-    try:
-        with unfinished.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if keep and path.exists():
-            os.replace(path, keep)
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise OSError(f"{path} could not be written: {error.strerror or error}") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
+# --- what a run leaves ----------------------------------------------------------------------------
 
 
 def save_state(out, state):
@@ -92,14 +80,31 @@ def load_state(out, identity):
         raise ValueError(f"every state in {out} is damaged: delete {out}/state*.pt to start again")
 
 
-def save_model(out, model, cfg):
-    """Write the weights in half precision, a tied matrix once, and the configuration."""
+def save_weights(path, model):
+    """Write the weights in half precision, a tied matrix once."""
     weights = {name: tensor.half().cpu() for name, tensor in model.state_dict().items()}
     del weights["out_head.weight"]  # which is tok_emb.weight
-    with landing(out / "model.safetensors") as file:
+    with landing(path) as file:
         file.write(safetensors.torch.save(weights))
-    with landing(out / "config.json") as file:
-        file.write((json.dumps(cfg, indent=2) + "\n").encode())
+
+
+def save_model(run, model):
+    """Write the model as `shared.editions` knows it: weights, and a configuration that names its tokenizer."""
+    save_weights(run.out / editions.WEIGHTS, model)
+    name = editions.tokenizer_name(run.cfg, run.tokenizer_file)
+    with landing(run.out / editions.CONFIG) as file:
+        file.write(editions.as_json(run.cfg | {"tokenizer": name}))
+
+
+def save_row_weights(run, model, state):
+    """Keep the weights at the last row of the log, and those at the rows just before it."""
+    folder = run.out / "weights"
+    folder.mkdir(exist_ok=True)
+    kept = [f"{row['tokens']:012}.safetensors" for row in state["rows"][-ROWS_KEPT:]]
+    save_weights(folder / kept[-1], model)
+    for path in folder.glob("*.safetensors"):
+        if path.name not in kept:  # older, or of a decay that was given up
+            path.unlink()
 
 
 def save_log(out, rows):
@@ -111,94 +116,6 @@ def save_log(out, rows):
     writer.writerows(rows)
     with landing(out / "log.csv") as file:
         file.write(text.getvalue().encode())
-
-
-# --- tokens ---------------------------------------------------------------------------------------
-
-
-def checksum(*parts):
-    """A short name for some content: the first 12 digits of a SHA-256."""
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
-
-
-def vocabulary(tokenizer):
-    """The bytes that each token stands for, in the order of the IDs; none for `<|endoftext|>`."""
-    tokens = [tokenizer.decode_single_token_bytes(i) for i in range(tokenizer.n_vocab)]
-    tokens[tokenizer.eot_token] = b""
-    return tokens
-
-
-def save_tokens(path, texts, tokenizer, enough=math.inf):
-    """Tokenise texts, or `enough` of them, into one uint16 array: `<|endoftext|>` before each and at the end."""
-    parts, count = [end := np.array([tokenizer.eot_token], dtype=np.uint16)], 1
-    for text in texts:
-        parts += [tokenizer.encode_to_numpy(text, disallowed_special=()).astype(np.uint16), end]
-        if (count := count + len(parts[-2]) + 1) >= enough:
-            break
-    with landing(path) as file:
-        np.save(file, np.concatenate(parts))
-
-
-def prepare_corpus(corpus, out, tokenizer, held_out):
-    """Files of tokens, `(to train on, to validate with)`; made once for the same corpus and tokenizer.
-
-    Whole works are held out: by default the very ones that train_tokenizer.py kept out, too.
-    """
-    files = [path for path in sorted(Path(corpus).glob("*")) if path.is_file()]
-    content = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
-    key = f"{checksum(content, held_out, SPLIT_SEED)}-{checksum(vocabulary(tokenizer))}"
-    out.mkdir(parents=True, exist_ok=True)
-    for left_over in out.glob("*.unfinished-*"):  # by a run that was killed
-        left_over.unlink()
-    paths = out / f"train-{key}.npy", out / f"valid-{key}.npy"
-    if not all(path.exists() for path in paths):
-        documents = sample(read_documents(corpus), math.inf, held_out, SPLIT_SEED)
-        for path, part in zip(paths, documents):
-            save_tokens(path, (document.text for document in part), tokenizer)
-    return paths
-
-
-def prepare_worksheets(out, tokenizer, needed, seed):
-    """A file of at least `needed` tokens of structured text from worksheets.py."""
-    import worksheets  # beside this script
-
-    content = [path.read_bytes() for path in worksheets.SOURCES]
-    key = f"{checksum(content, needed, seed)}-{checksum(vocabulary(tokenizer))}"
-    path = out / f"worksheets-{key}.npy"
-    if not path.exists():
-        save_tokens(path, worksheets.documents(seed), tokenizer, enough=needed)
-    return path
-
-
-class Windows:
-    """Windows of T + 1 tokens without end. The n-th is always the same: its number is all there is to store.
-
-    Every epoch cuts the tokens at another offset and shuffles anew. ValueError for too few tokens.
-    """
-
-    def __init__(self, path, length, seed):
-        self.tokens, self.length, self.seed = np.load(path, mmap_mode="r"), length, seed
-        self.per_epoch, self.epoch = (len(self.tokens) - 1) // length - 1, None
-        if self.per_epoch < 1:
-            least = f"windows of {length} need at least {2 * length + 1}"
-            raise ValueError(f"{path} has only {len(self.tokens)} tokens: {least}")
-
-    def __getitem__(self, n):
-        """Inputs and targets in one, `(T + 1,)` int64."""
-        epoch, place = divmod(n, self.per_epoch)
-        if epoch != self.epoch:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-            self.offset = int(torch.randint(self.length, (), generator=generator))
-            self.order = torch.randperm(self.per_epoch, generator=generator)
-            self.epoch = epoch
-        start = self.offset + int(self.order[place]) * self.length
-        return torch.from_numpy(self.tokens[start : start + self.length + 1].astype(np.int64))
-
-
-def mixed(prose, sheets, share, n):
-    """The n-th window of a run; a `share` of all, evenly spread, comes from `sheets`."""
-    before = math.floor(n * share)
-    return sheets[before] if math.floor((n + 1) * share) > before else prose[n - before]
 
 
 # --- loss -----------------------------------------------------------------------------------------
@@ -218,21 +135,22 @@ class Loss(nn.Module):
 
 @torch.no_grad()
 def evaluate(model, tokens, byte_counts, context, most=None, autocast=nullcontext, batch=8):
-    """`(nats per token, bits per byte)` over a token array, in windows side by side, or `most` of them.
+    """`(nats, tokens, bytes)` over a token array, in windows side by side, or `most` of them.
 
-    Bits per byte = total nats / ln 2 / bytes predicted, whatever the tokenizer. `byte_counts`: `(V,)`.
+    Nats per token and, whatever the tokenizer, bits per byte follow from them. `byte_counts`: `(V,)`.
     """
-    starts = range(0, len(tokens) - context, context)
+    starts = range(0, len(tokens) - 1, context)
     starts = starts[:: math.ceil(len(starts) / most)] if most else starts
     loss, nats, targets = Loss(model), 0.0, []
     with evaluation_mode(model), autocast():
         for i in range(0, len(starts), batch):
             rows = [tokens[s : s + context + 1].astype(np.int64) for s in starts[i : i + batch]]
-            windows = torch.from_numpy(np.stack(rows))
-            nats += loss(windows.to(next(model.parameters()).device)).item()
-            targets.append(windows[:, 1:].flatten())
+            for same in ([r for r in rows if len(r) == n] for n in sorted({len(r) for r in rows})):
+                windows = torch.from_numpy(np.stack(same))  # the last one may be shorter
+                nats += loss(windows.to(next(model.parameters()).device)).item()
+                targets.append(windows[:, 1:].flatten())
     targets = torch.cat(targets)
-    return nats / len(targets), bits_per_byte(nats, byte_counts[targets].sum().item())
+    return nats, len(targets), byte_counts[targets].sum().item()
 
 
 def copying_measures(run, model, sequences):
@@ -240,7 +158,7 @@ def copying_measures(run, model, sequences):
     import copying  # beside this script
 
     ids, found = copying.ordinary_tokens(run.tokenizer), {}
-    texts = run.tokenizer.decode(run.valid.tolist()).split(END_OF_TEXT)
+    texts = run.tokenizer.decode(next(iter(run.valid.values())).tolist()).split(END_OF_TEXT)
     passages = copying.passages_with_names(texts, run.tokenizer, count=sequences)
     with run.autocast(), suppress(ValueError):  # a vocabulary or works without what is asked for
         if run.context >= 199:
@@ -250,21 +168,50 @@ def copying_measures(run, model, sequences):
     return found
 
 
+def knowledge_measures(run, model, count):
+    """The shares of facts and of left-out facts that the model picks out of four, by probe.py."""
+    import knowledge  # both beside this script
+    import probe
+
+    facts, control = probe.reserved_questions(), probe.left_out()
+    with run.autocast():
+        read = probe.asked(
+            model, run.tokenizer, facts[:: len(facts) // count or 1], knowledge.load_facts()
+        )
+        never = probe.asked(model, run.tokenizer, control)
+    found = {"known": read.by_mean, "left_out": never.by_mean}
+    return {name: round(float(right.mean()), 4) for name, right in found.items()}
+
+
 # --- one step, alone or as one of several processes -----------------------------------------------
 
 
-def own_windows(run, step):
-    """This process's equal slice of a step's batch, `(B / processes, T + 1)`."""
-    count = run.windows // run.world
-    first = step * run.windows + run.rank * count
-    share = run.worksheets if run.sheets else 0
-    return torch.stack(
-        [mixed(run.prose, run.sheets, share, n) for n in range(first, first + count)]
-    )
+def learning_rate(before, batch, run):
+    """The rate of a step that takes the tokens from `before` to `before + batch`: up, level, and down to 0.
+
+    Straight lines, the warm-up through 0 before the first step and the decay through 0 after the last (Hu and
+    others, 2024, "MiniCPM").
+    """
+    up = (before + batch) / run.warmup if run.warmup else 1.0
+    down = (run.total - before) / run.decay if run.decay else 1.0
+    return run.lr * min(1.0, up, down)
 
 
-def backward(loss, windows, run):
-    """Add up the gradients of the batch's mean loss that come from these windows; returns their nats.
+def batch_at(tokens, batches):
+    """How many tokens the step after so many takes: the last of `[(from, size)]` that has begun."""
+    return [size for start, size in batches if start <= tokens][-1]
+
+
+def own_windows(run, state):
+    """This process's equal slice of a step's batch, `(B / processes, T + 1)`, and what is read after the step."""
+    count = batch_at(state["tokens"], run.batches) // run.context
+    taken, read = run.mixture.take(state["windows"], count, state["read"])
+    own = taken[run.rank * count // run.world : (run.rank + 1) * count // run.world]
+    return torch.stack([run.mixture.sources[name][n] for name, n in own]), read
+
+
+def backward(loss, windows, run, batch):
+    """Add up the gradients of the mean loss of `batch` tokens that come from these windows; returns their nats.
 
     In pieces, because the logits of a whole batch are large.
     """
@@ -275,7 +222,7 @@ def backward(loss, windows, run):
         with loss.no_sync() if apart else nullcontext():
             with run.autocast():
                 found = loss(piece)
-            (found * run.world / run.batch).backward()
+            (found * run.world / batch).backward()
         nats += found.detach()
     return float(nats)
 
@@ -306,32 +253,40 @@ def first_alone(run, job):
 
 def train_step(loss, optimizers, state, run, asked=()):
     """One batch: forward, backward, clip, step; `state` counts on. Whether any process was asked to stop."""
-    tokens = (state["step"] + 1) * run.batch
+    batch = batch_at(state["tokens"], run.batches)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(tokens, state["total"], run.warmup, run.lr)
-    nats = backward(loss, own_windows(run, state["step"]), run)
+            group["lr"] = learning_rate(state["tokens"], batch, run)
+    windows, read = own_windows(run, state)
+    nats = backward(loss, windows, run, batch)
     nats, stops = over_all(run, nats, len(asked))  # all processes stop after the same step
-    if not math.isfinite(nats):
-        raise ValueError(f"the loss is no longer finite after {tokens:,} tokens: lower --lr")
-    nn.utils.clip_grad_norm_(loss.parameters(), run.clip)
+    norm = float(nn.utils.clip_grad_norm_(loss.parameters(), run.clip))
+    if not (math.isfinite(nats) and math.isfinite(norm)):
+        what = "gradient" if math.isfinite(nats) else "loss"
+        raise ValueError(
+            f"the {what} is no longer finite after {state['tokens'] + batch:,} tokens: lower --lr"
+        )
     for optimizer in optimizers:
         optimizer.step()
     loss.zero_grad(set_to_none=True)
-    state.update(step=state["step"] + 1, nats=state["nats"] + nats, since=state["since"] + 1)
+    state |= {"tokens": state["tokens"] + batch, "windows": state["windows"] + batch // run.context}
+    state |= {"read": read, "step": state["step"] + 1, "grad_norm": norm}
+    state |= {"nats": state["nats"] + nats, "since": state["since"] + batch}
     return stops > 0
 
 
-def measure_speed(loss, run, seconds):
+def measure_speed(loss, run, state, seconds):
     """Tokens a second that training will make: gradients are computed and dropped, no weight moves."""
-    backward(loss, own_windows(run, 0), run)  # compiles, where asked to
+    batch = batch_at(math.inf, run.batches)
+    windows, _ = own_windows(run, state | {"tokens": math.inf})
+    backward(loss, windows, run, batch)  # compiles, where asked to
     start, steps, elapsed = time.monotonic(), 0, 0.0
     while elapsed < seconds:
-        backward(loss, own_windows(run, steps), run)
+        backward(loss, windows, run, batch)
         steps += 1
         elapsed = sum(over_all(run, (time.monotonic() - start) / run.world))
     loss.zero_grad(set_to_none=True)
-    return run.batch * steps / elapsed
+    return batch * steps / elapsed
 
 
 # --- the run --------------------------------------------------------------------------------------
@@ -349,21 +304,33 @@ def stop_requests():
             signal.signal(kind, handler)
 
 
+def finished(run, state):
+    """Whether the next step would pass the budget."""
+    return state["tokens"] + batch_at(state["tokens"], run.batches) > run.total
+
+
 def add_row(run, model, state):
     """Measure the model and add a row to the log; the last one on all of the validation text."""
-    tokens, spent = state["step"] * run.batch, state["seconds"] - state["row_seconds"]
-    last = tokens >= state["total"]
-    most = None if last else run.valid_windows
-    valid, bits = evaluate(model, run.valid, run.byte_counts, run.context, most, run.autocast)
-    row = {
-        "tokens": tokens,
-        "train_loss": round(state["nats"] / state["since"] / run.batch, 6),
-        "valid_loss": round(valid, 6),
-        "bits_per_byte": round(bits, 6),
-        "lr": round(learning_rate(tokens, state["total"], run.warmup, run.lr), 8),
-        "tokens_per_second": round(state["since"] * run.batch / spent),
+    last = finished(run, state)
+    found = {}
+    for i, (name, tokens) in enumerate(run.valid.items()):
+        most = None if last else max(1, run.valid_windows // (8 if i else 1))
+        counts = run.byte_counts, run.context, most, run.autocast
+        nats, count, size = evaluate(model, tokens, *counts)
+        if not i:
+            found["valid_loss"] = round(nats / count, 6)
+        found[f"bits_{name}" if i else "bits_per_byte"] = round(bits_per_byte(nats, size), 6)
+    batch = batch_at(state["tokens"], run.batches)
+    row = {"tokens": state["tokens"], "train_loss": round(state["nats"] / state["since"], 6)}
+    row |= found | {
+        "lr": round(learning_rate(state["tokens"] - batch, batch, run), 8),
+        "grad_norm": round(state["grad_norm"], 4),
+        "tokens_per_second": round(state["since"] / (state["seconds"] - state["row_seconds"])),
         "seconds": round(state["seconds"]),
-    } | copying_measures(run, model, 200 if last else 50)
+    }
+    row |= copying_measures(run, model, 200 if last else 50)
+    if run.knowledge and run.context >= 64:  # long enough for a probe
+        row |= knowledge_measures(run, model, 240 if last else 40)
     state.update(rows=[*state["rows"], row], nats=0.0, since=0)
 
 
@@ -371,44 +338,61 @@ def save_all(run, model, optimizers, state):
     """Write state, model and log."""
     parts = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers]}
     save_state(run.out, state | parts)
-    save_model(run.out, model, run.cfg)
+    save_model(run, model)
     save_log(run.out, state["rows"])
+
+
+@contextmanager
+def unless_full(bar, last=False):
+    """A disk that is full on the way does not end the run: there will be another save, unless this is the last."""
+    try:
+        yield
+    except OSError as error:
+        if last:
+            raise
+        bar.write(f"pretrain: {error}; going on", file=sys.stderr)
 
 
 def train(run, model, loss, optimizers, state):
     """Steps until the tokens are spent (True) or someone asks to stop (False)."""
     begun, saved = time.monotonic() - state["seconds"], time.monotonic()
     bar = tqdm(
-        total=state["total"],
-        initial=state["step"] * run.batch,
+        total=run.total,
+        initial=state["tokens"],
         unit=" tokens",
         unit_scale=True,
         smoothing=0.05,
         mininterval=0.5 if sys.stderr.isatty() else 60,
         disable=run.rank > 0,
     )
-    stop, finished = False, state["step"] * run.batch >= state["total"]
+    stop, done = False, finished(run, state)
     with bar, stop_requests() as asked:
-        while not (stop or finished):
+        while not (stop or done):
+            if run.decay and not state["decaying"] and state["tokens"] >= run.total - run.decay:
+                state["decaying"] = True
+                if run.rank == 0 and state["step"]:
+                    with unless_full(bar):
+                        save_all(run, model, optimizers, state | {"decaying": False})
+                        with landing(run.out / "stable.pt") as file:
+                            file.write((run.out / "state.pt").read_bytes())
+            before = state["tokens"]
             stop = train_step(loss, optimizers, state, run, asked)
-            finished = state["step"] * run.batch >= state["total"]
+            done = finished(run, state)
             state["seconds"] = time.monotonic() - begun
             if run.rank > 0:
                 continue  # the first process measures and saves; the others wait in the next step
-            bar.update(run.batch)
-            bar.set_postfix(loss=f"{state['nats'] / state['since'] / run.batch:.3f}", refresh=False)
-            if finished or state["step"] % max(1, round(run.log_tokens / run.batch)) == 0:
+            bar.update(state["tokens"] - before)
+            bar.set_postfix(loss=f"{state['nats'] / max(1, state['since']):.3f}", refresh=False)
+            if done or state["tokens"] // run.log_tokens > before // run.log_tokens:
                 add_row(run, model, state)
+                with unless_full(bar, done):
+                    save_row_weights(run, model, state)
                 state["row_seconds"] = state["seconds"] = time.monotonic() - begun
-            if stop or finished or time.monotonic() - saved >= 60 * run.save_minutes:
-                try:
+            if stop or done or time.monotonic() - saved >= 60 * run.save_minutes:
+                with unless_full(bar, stop or done):
                     save_all(run, model, optimizers, state)
-                except OSError as error:
-                    if stop or finished:
-                        raise
-                    bar.write(f"pretrain: {error}; going on", file=sys.stderr)
                 saved = time.monotonic()
-    return finished
+    return done
 
 
 def attend_by_products(queries, keys, values):
@@ -421,6 +405,23 @@ def attend_by_products(queries, keys, values):
     scores = torch.baddbmm(hidden, queries.flatten(0, 1), keys.flatten(0, 1).mT, alpha=D**-0.5)
     weights = torch.softmax(scores, dim=-1, dtype=scores.dtype)
     return weights.bmm(values.flatten(0, 1)).view(queries.shape)
+
+
+def fast_in_bf16(device):
+    """Whether products in bfloat16 are faster than in float32; some CPUs take 30 times as long for them."""
+    able = torch.cpu.get_capabilities()
+    return device.type == "cuda" or bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def able_to_compile():
+    """Whether torch.compile works here: it needs a C++ compiler, and some are only stand-ins."""
+    try:
+        torch.compile(lambda x: x + 1)(torch.ones(1))
+    except Exception as error:  # of the compiler, the dynamo, the operating system
+        reason = str(error).strip().partition("\n")[0]
+        print(f"pretrain: not compiled, since that fails here: {reason}", file=sys.stderr)
+        return False
+    return True
 
 
 def settle(run):
@@ -436,33 +437,84 @@ def settle(run):
     if run.world > 1:
         dist.init_process_group("nccl" if gpu else "gloo")
     if run.precision == "auto":
-        able = torch.cpu.get_capabilities()
-        fast = gpu or able.get("avx512_bf16") or able.get("amx_bf16")
-        run.precision = "bf16" if fast else "fp32"
+        run.precision = "bf16" if fast_in_bf16(run.device) else "fp32"
     bf16 = run.precision == "bf16"
     run.autocast = functools.partial(torch.autocast, run.device.type, torch.bfloat16, enabled=bf16)
     run.piece = run.piece or (64 if gpu else 8)
     if run.compile is None:  # a minute of work, for 1.1 times the speed on a CPU
         long = (run.tokens or 0) >= 5e6 or (run.minutes or 0) >= 15
-        run.compile = long and (gpu or shutil.which("g++") is not None)
-    run.windows, rest = divmod(run.batch, max(1, run.context))
-    if run.context < 1 or rest or run.windows < 1 or run.windows % run.world:
-        each = f"{run.context} tokens x {run.world} processes"
-        raise ValueError(f"--batch {run.batch} is not a multiple of {each}")
-    if not 0 <= run.worksheets < 1:
-        raise ValueError(f"--worksheets {run.worksheets} is no share: 0 or more, and below 1")
+        run.compile = long and able_to_compile()
+    run.batches = sorted((start, size) for size, start in run.batch)
+    for _, size in run.batches:
+        windows, rest = divmod(size, max(1, run.context))
+        if run.context < 1 or rest or windows < 1 or windows % run.world:
+            each = f"{run.context} tokens x {run.world} processes"
+            raise ValueError(f"--batch {size} is not a multiple of {each}")
+    if run.batches[0][0] > 0:
+        raise ValueError("no --batch is for the start of the run: give one without @")
+
+
+def sources(run):
+    """All that the run reads, by name, and the share of each; adds the key of the corpora to the identity."""
+    places = [place for place, _ in run.corpus]
+    given = places, run.out, run.tokenizer, run.held_out
+    paths, valid = first_alone(run, lambda: prepare_corpora(*given))
+    read = {name: Windows(path, run.context, run.seed) for name, path in paths.items()}
+    weights = dict(zip(paths, (weight for _, weight in run.corpus)))
+    fixed = {}
+    for name in ("worksheets", "knowledge"):
+        if share := getattr(run, name):
+            if name in read:
+                raise ValueError(f"a corpus is called {name}, as what --{name} adds: rename it")
+            write, key = writers()[name](run.tokenizer)
+            fixed[name] = share
+            read[name] = Written(write, run.out / name, key, run.tokenizer, run.context, run.seed, int(run.file_tokens))  # fmt: skip
+    run.mixture = Mixture(read, shares_of(read, weights, fixed))
+    run.valid = {"held_out": np.load(valid, mmap_mode="r")}
+    for path in run.valid_text:
+        for document_file in sorted(path.glob("*.txt*")) if path.is_dir() else [path]:
+            text = END_OF_TEXT.join(d.text for d in read_documents(document_file))
+            ids = run.tokenizer.encode(text, allowed_special={END_OF_TEXT})
+            run.valid[document_file.name.partition(".")[0]] = np.array(
+                [run.tokenizer.eot_token, *ids]
+            )
+    run.valid = {name: tokens for name, tokens in run.valid.items() if len(tokens) > 1}
+    if not run.valid:
+        raise ValueError(
+            f"nothing to validate with: no work in the corpora is listed in {run.held_out}; "
+            "give a list of your own (--held-out) or other texts (--valid)"
+        )
+    return checksum(*sorted(path.name for path in paths.values()))
+
+
+def writers():
+    """What the texts that programs write are functions of: `{name: tokenizer -> (write(seed), key)}`."""
+    import knowledge  # both beside this script
+    import worksheets
+
+    def key(paths, *more):
+        return checksum([path.read_bytes() for path in paths], *more)
+
+    def sheets(tokenizer):
+        words = worksheets.second_words(tokenizer)
+        tokens = vocabulary(tokenizer)
+        return lambda seed: worksheets.documents(seed, words), key(
+            worksheets.SECOND_SOURCES, tokens
+        )
+
+    def facts(tokenizer):
+        return knowledge.documents, key(knowledge.SOURCES, vocabulary(tokenizer))
+
+    return {"worksheets": sheets, "knowledge": facts}
 
 
 def prepare(run):
-    """Add to the options what the functions above need: tokens, configuration, the run's identity."""
-    run.tokenizer = editions.tokenizer()
+    """Add to the options what the functions above need: texts, configuration, the run's identity."""
+    file = run.tokenizer_file
+    run.tokenizer = editions.load_encoding(file) if file else editions.tokenizer()
+    run.tokenizer_file = file or editions.COURSE_TOKENIZER
     run.byte_counts = torch.tensor([len(token) for token in vocabulary(run.tokenizer)])
-    given = run.corpus, run.out, run.tokenizer, run.held_out
-    train_path, valid_path = first_alone(run, lambda: prepare_corpus(*given))
-    run.prose, run.sheets = Windows(train_path, run.context, run.seed), None
-    run.valid = np.load(valid_path, mmap_mode="r")
-    if len(run.valid) <= run.context:
-        raise ValueError(f"the {run.held_out} works held out have only {len(run.valid)} tokens")
+    corpora = sources(run)
     run.cfg = {
         "vocab_size": run.tokenizer.n_vocab,
         "context_length": run.context,
@@ -473,9 +525,10 @@ def prepare(run):
         "qkv_bias": True,  # as in OpenAI's GPT-2, so that tools for it read this model
         "tie_weights": True,
     }
-    chosen = "tokens minutes optimizer batch lr warmup weight_decay clip worksheets seed".split()
+    chosen = "optimizer lr weight_decay clip seed".split()
     run.identity = run.cfg | {name: getattr(run, name) for name in chosen}
-    run.identity |= {"corpus-tokenizer": train_path.stem.removeprefix("train-")}
+    run.identity |= {"batch": str(run.batches), "warmup": run.asked_warmup, "corpora": corpora}
+    run.identity |= {"tokenizer": editions.tokenizer_name(run.cfg, run.tokenizer_file)}
     run.identity |= {"weights": run.weights and checksum(run.weights.read_bytes())}
 
 
@@ -485,6 +538,9 @@ def make_model(run):
     model = GPTModel(run.cfg).to(run.device)
     initialise(model)
     if run.weights:
+        if (config := run.weights.with_name(editions.CONFIG)).exists():
+            named = json.loads(config.read_text(encoding="utf-8"))
+            editions.check_tokenizer(named, config.parent, run.tokenizer_file)
         try:
             model.load_state_dict(safetensors.torch.load_file(run.weights))
         except (RuntimeError, safetensors.SafetensorError) as error:
@@ -496,6 +552,35 @@ def make_model(run):
     if run.world > 1:
         loss = nn.parallel.DistributedDataParallel(loss)
     return model, loss
+
+
+class FullMuon(torch.optim.Muon):
+    """PyTorch's Muon with its products in float32, for CPUs without bfloat16; matrices of a shape go together."""
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            a, b, c = group["ns_coefficients"]
+            for shape in dict.fromkeys(p.shape for p in group["params"]):
+                these = [p for p in group["params"] if p.shape == shape and p.grad is not None]
+                if not these:
+                    continue
+                for p in these:
+                    momentum = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
+                    momentum.lerp_(p.grad, 1 - group["momentum"])
+                steps = [
+                    p.grad.lerp(self.state[p]["momentum_buffer"], group["momentum"]) for p in these
+                ]
+                X = torch.stack(steps)  # (N, rows, columns), of which the fewer come first
+                X = X.mT if shape[0] > shape[1] else X
+                X = X / X.norm(dim=(1, 2), keepdim=True).clamp(min=group["eps"])
+                for _ in range(group["ns_steps"]):
+                    A = X @ X.mT
+                    X = a * X + (b * A + c * A @ A) @ X
+                X = X.mT if shape[0] > shape[1] else X
+                rate = group["lr"] * 0.2 * math.sqrt(max(shape))  # match_rms_adamw
+                for p, update in zip(these, X):
+                    p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=rate)
 
 
 def make_optimizers(model, run):
@@ -510,20 +595,46 @@ def make_optimizers(model, run):
     outside = {id(model.tok_emb.weight), id(model.pos_emb.weight)}  # the head is tied
     inner = [p for p in matrices["params"] if id(p) not in outside]
     outer = matrices | {"params": [p for p in matrices["params"] if id(p) in outside]}
-    muon = functools.partial(torch.optim.Muon, adjust_lr_fn="match_rms_adamw")
+    kind = torch.optim.Muon if fast_in_bf16(model.pos_emb.weight.device) else FullMuon
+    muon = functools.partial(kind, adjust_lr_fn="match_rms_adamw")
     return [muon(inner, run.lr, run.weight_decay), adamw([outer, vectors])]
 
 
-def new_state(run, loss):
-    """The state before the first step. Minutes become tokens here, once and for all."""
-    tokens = run.tokens
-    if run.minutes:
-        tokens = 60 * run.minutes * measure_speed(loss, run, seconds=min(20, 6 * run.minutes))
-    total = int(tokens // run.batch * run.batch)
-    if total < run.batch:
-        raise ValueError(f"the budget of {tokens:,.0f} tokens is below one step of {run.batch:,}")
-    zero = {"step": 0, "nats": 0.0, "since": 0, "seconds": 0.0, "row_seconds": 0.0, "rows": []}
-    return {"identity": run.identity, "total": total} | zero
+def plan(run, loss, state):
+    """Decide how many tokens the run has and over how many the rate falls, or take it from the state.
+
+    A run may be made longer, or be given its decay, until the rate has begun to fall. ValueError after that.
+    """
+    if run.minutes and state["total"]:  # minutes became tokens once and for all
+        run.tokens = state["total"]
+    elif run.minutes:
+        run.tokens = 60 * run.minutes * measure_speed(loss, run, state, min(20, 6 * run.minutes))
+    run.total = int(run.tokens)
+    run.decay = int(0.2 * run.total if run.asked_decay is None else run.asked_decay)
+    run.warmup = min(400_000, run.total // 10) if run.asked_warmup is None else run.asked_warmup
+    if finished(run, state) and not state["step"]:
+        batch = batch_at(0, run.batches)
+        raise ValueError(f"the budget of {run.tokens:,.0f} tokens is below one step of {batch:,}")
+    if not (run.warmup >= 0 and run.decay >= 0):  # a rate below 0 would follow
+        raise ValueError("--warmup and --decay are numbers of tokens: 0 or more")
+    if run.warmup + run.decay > run.total:
+        raise ValueError(
+            f"warm-up ({run.warmup:,.0f} tokens) and decay ({run.decay:,}) are longer than the run ({run.total:,}): "
+            "give more --tokens, or a smaller --warmup or --decay"
+        )
+    # the step at which the rate begins to fall need not end there: the plan of the state itself always holds
+    changed = (run.total, run.decay) != (state["total"], state["decay"])
+    if state["decaying"] and changed:
+        raise ValueError(
+            f"the learning rate of this run has begun to fall: continue with --tokens {state['total']} --decay "
+            f"{state['decay']}, or rename {run.out}/stable.pt to state.pt to make the run longer"
+        )
+    if changed and run.decay and state["tokens"] > run.total - run.decay:
+        raise ValueError(
+            f"the run has {state['tokens']:,} tokens behind it: a decay over {run.decay:,} needs --tokens "
+            f"{state['tokens'] + run.decay} or more"
+        )
+    state |= {"total": run.total, "decay": run.decay}
 
 
 def pretrain(run):
@@ -538,26 +649,27 @@ def pretrain(run):
         for optimizer, part in zip(optimizers, state.pop("optimizers")):
             optimizer.load_state_dict(part)
     else:
-        state = new_state(run, loss)
-        if run.worksheets:
-            needed = math.ceil(state["total"] * run.worksheets) + 3 * run.context
-            given = run.out, run.tokenizer, needed, run.seed
-            state["sheets"] = first_alone(run, lambda: prepare_worksheets(*given)).name
-        first_alone(run, lambda: save_all(run, model, optimizers, state))
-    if run.worksheets:  # the very file, even if worksheets.py has changed since
-        run.sheets = Windows(run.out / state["sheets"], run.context, run.seed)
+        zero = dict.fromkeys(
+            "step tokens windows total decay nats since seconds row_seconds".split(), 0
+        )
+        state = zero | {"identity": run.identity, "read": {}, "rows": [], "decaying": False}
+        state |= {"grad_norm": 0.0}
+    plan(run, loss, state)
     if run.rank == 0:
-        size, done = sum(p.numel() for p in model.parameters()), state["step"] * run.batch
+        size, done = sum(p.numel() for p in model.parameters()), state["tokens"]
         print(
-            f"{size:,} parameters, {state['total']:,} tokens ({done:,} done), {run.device}, "
+            f"{size:,} parameters, {run.total:,} tokens ({done:,} done), {run.device}, "
             f"{run.precision}{', compiled' if run.compile else ''}, {run.world} process(es)"
         )
-    finished = train(run, model, loss, optimizers, state)
+    # before the first step, and once more where all steps are done: the last save may have been cut off
+    if not state["step"] or finished(run, state):
+        first_alone(run, lambda: save_all(run, model, optimizers, state))
+    done = train(run, model, loss, optimizers, state)
     if run.world > 1:
         dist.barrier()  # who leaves early tears the connections of those who still save
-    if run.rank == 0 and finished:
+    if run.rank == 0 and done:
         print(f"{run.out}: {', '.join(f'{k} {v}' for k, v in state['rows'][-1].items())}")
-    return finished
+    return done
 
 
 def positive(text):
@@ -567,10 +679,23 @@ def positive(text):
     return number
 
 
+def corpus(text):
+    """What --corpus takes: PATH, or PATH=SHARE."""
+    path, shared, share = text.rpartition("=")
+    return (Path(path), float(share)) if shared else (Path(text), None)
+
+
+def batch(text):
+    """What --batch takes: SIZE, or SIZE@TOKENS for the steps after so many tokens."""
+    size, _, start = text.partition("@")
+    return int(size), float(start or 0)
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
-    add("--corpus", type=Path, required=True, help="folder of *.txt and *.txt.gz")
+    add("--corpus", type=corpus, action="append", required=True, metavar="PATH[=SHARE]",
+        help="folder of *.txt and *.txt.gz, or one such file; may be given again")  # fmt: skip
     add("--out", type=Path, required=True, help="folder for tokens, log, state and model")
     budget = parser.add_mutually_exclusive_group(required=True)
     budget.add_argument("--tokens", type=positive, help="how many tokens to train on, such as 25e6")
@@ -579,18 +704,28 @@ def main(arguments: list[str] | None = None) -> None:
     add("--width", type=int, default=256)
     add("--heads", type=int, default=8)
     add("--context", type=int, default=256)
-    add("--batch", type=int, default=8192, help="tokens in a step (default: 8192)")
+    add("--batch", type=batch, nargs="+", default=[(8192, 0)], metavar="SIZE[@TOKENS]",
+        help="tokens in a step; SIZE@TOKENS after so many (default: 8192)")  # fmt: skip
     add("--piece", type=int, help="windows computed at a time (default: 8; on a GPU 64)")
     add("--optimizer", choices=("adamw", "muon"), default="adamw")
     add("--lr", type=float, default=2e-3, help="highest learning rate (default: 2e-3)")
-    add("--warmup", type=float, default=400_000, help="tokens until it is reached")
+    add("--warmup", type=float, dest="asked_warmup", metavar="TOKENS",
+        help="until it is reached (default: 400,000, or a tenth of a short run)")  # fmt: skip
+    add("--decay", type=float, dest="asked_decay", metavar="TOKENS",
+        help="over the last so many it falls to 0 (default: a fifth of the run; 0: not yet)")  # fmt: skip
     add("--weight-decay", type=float, default=0.1)
     add("--clip", type=float, default=1.0, help="the longest that a gradient may be")
     add("--worksheets", type=float, default=0.0, help="share of structured text in the stream")
-    add("--held-out", type=int, default=8, help="works kept for validation (default: 8)")
+    add("--knowledge", type=float, default=0.0, help="share of stated facts in the stream")
+    add("--file-tokens", type=float, default=1e6, help="tokens in a file of either")
+    add("--tokenizer", type=Path, dest="tokenizer_file", metavar="FILE",
+        help="as train_tokenizer.py writes it (default: the edition's)")  # fmt: skip
+    add("--held-out", type=Path, default=HELD_OUT, help="list of works kept for validation")
+    add("--valid", type=Path, nargs="+", default=[], dest="valid_text",
+        help="further texts to validate with: folders or files")  # fmt: skip
     add("--seed", type=int, default=123)
     add("--weights", type=Path, help="a model.safetensors to begin with")
-    add("--log-tokens", type=float, default=1e6, help="tokens between two rows of log.csv")
+    add("--log-tokens", type=positive, default=1e6, help="tokens between two rows of log.csv")
     add("--valid-windows", type=int, default=128, help="measured for a row; for the last one all")
     add("--save-minutes", type=float, default=5, help="minutes between two saves")
     add("--device", default="auto", help="cpu, cuda, ... (default: cuda where there is one)")
@@ -598,13 +733,13 @@ def main(arguments: list[str] | None = None) -> None:
     add("--compile", action=argparse.BooleanOptionalAction, help="default: for long runs")
     run = parser.parse_args(arguments, namespace=SimpleNamespace())
     try:
-        finished = pretrain(run)
+        done = pretrain(run)
     except (ValueError, OSError) as error:
         sys.exit(f"pretrain: {error}" if os.environ.get("RANK", "0") == "0" else 1)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
-    if not finished:
+    if not done:
         sys.exit("pretrain: stopped and saved; the same command continues")
 
 

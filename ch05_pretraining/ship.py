@@ -1,14 +1,14 @@
 """Put a finished run of pretrain.py into the course, and print what the model card says of it.
 
-    python ch05_pretraining/ship.py --runs RUN --corpus FOLDER
+    python ch05_pretraining/ship.py --runs RUN --corpus FOLDER --valid FOLDER --average 4
 
-Of several runs each began with the model of the one before. FOLDER is their corpus: its held-out works are
-measured one by one.
+Of several runs each began with the model of the one before. The first FOLDER is their corpus: its held-out works
+are measured one by one; of the second, each file is. What ships are the last weights, or the mean of those at the
+last rows of the log (Izmailov and others, 2018, "Averaging weights leads to wider optima").
 """
 
 import argparse
 import json
-import math
 import sys
 from pathlib import Path
 
@@ -19,9 +19,9 @@ import pretrain
 import torch
 
 from shared import editions
-from shared.corpus import END_OF_TEXT, read_documents, sample
+from shared.corpus import HELD_OUT, Document, read_documents, split_held_out
 from shared.gpt_model import GPTModel, generate_text_cached
-from shared.text_data import make_encoding
+from shared.pretraining import bits_per_byte
 
 PROMPTS = [
     "Once upon a time there was a little",
@@ -37,33 +37,72 @@ def joined_log(runs: list[Path]) -> pd.DataFrame:
         log = pd.read_csv(run / "log.csv")
         logs.append(log.assign(tokens=log.tokens + tokens, seconds=log.seconds + round(seconds)))
         state = torch.load(run / "state.pt", weights_only=True)
-        tokens += state["step"] * state["identity"]["batch"]
+        tokens += state["tokens"]
         seconds += state["seconds"]
     return pd.concat(logs)
 
 
-def ship(runs: list[Path], folder: Path) -> None:
-    """Write the last run's model and the log of all, with checksums; ValueError, and no change, if it is not whole."""
-    cfg = json.loads((runs[-1] / "config.json").read_text(encoding="utf-8"))
-    weights = editions.read_weights(runs[-1] / editions.WEIGHTS)
-    model = editions.filled(GPTModel(cfg), weights, runs[-1])
+def averaged(run: Path, last: int) -> dict[str, torch.Tensor]:
+    """The mean of a run's weights at the last rows of its log, taken in float32; ValueError if it kept fewer."""
+    paths = sorted((run / "weights").glob("*.safetensors"))
+    if not 0 < last <= len(paths):
+        raise ValueError(
+            f"{run / 'weights'} holds {len(paths)} weights: their mean is not of {last}"
+        )
+    kept = [editions.read_weights(path) for path in paths[-last:]]
+    return {name: sum(each[name].float() for each in kept) / last for name in kept[0]}
+
+
+def ship(
+    runs: list[Path],
+    folder: Path,
+    average: int | None = None,
+    tokenizer: Path = editions.COURSE_TOKENIZER,
+) -> None:
+    """Write the last run's model, or an average of it, and the log of all, with checksums.
+
+    ValueError, and no change, if it is not whole or was made with another tokenizer.
+    """
+    run = runs[-1]
+    cfg = json.loads((run / editions.CONFIG).read_text(encoding="utf-8"))
+    cfg = editions.check_tokenizer(cfg, run, tokenizer)
+    if average is None:
+        weights = editions.read_weights(run / editions.WEIGHTS)
+    else:
+        weights = averaged(run, average)
+    model = editions.filled(GPTModel(cfg), weights, run)
     log = joined_log(runs).to_csv(index=False, lineterminator="\n")
-    editions.save_model(folder, model, cfg, log)
+    editions.save_model(folder, model, cfg, log, tokenizer=tokenizer)
 
 
-def report(folder: Path, corpus: Path, held_out: int = 8) -> None:
-    """Bits per byte of each work held out, the copying measures, and greedy continuations."""
-    model, cfg = editions.load_model(folder)
-    ranks = editions.load_ranks(editions.COURSE_TOKENIZER)  # whatever the edition
-    tokenizer = make_encoding("course-gpt", ranks, (END_OF_TEXT,))
+def texts_of(place: Path) -> dict[str, list[Document]]:
+    """The documents of a file, or of each file in a folder, by its name."""
+    paths = sorted(place.glob("*.txt*")) if place.is_dir() else [place]
+    return {path.name.partition(".")[0]: read_documents(path) for path in paths}
+
+
+def report(
+    folder: Path,
+    corpus: Path,
+    valid: list[Path],
+    held_out: Path = HELD_OUT,
+    tokenizer_file: Path = editions.COURSE_TOKENIZER,
+) -> None:
+    """Bits per byte of each work held out and each further file, the copying measures, greedy continuations."""
+    model, cfg = editions.load_model(folder, tokenizer_file)
+    tokenizer = editions.load_encoding(tokenizer_file)  # whatever the edition
     context = cfg["context_length"]
     counts = torch.tensor([len(token) for token in pretrain.vocabulary(tokenizer)])
     end = [tokenizer.eot_token]
-    _, unseen = sample(read_documents(corpus), math.inf, held_out, pretrain.SPLIT_SEED)
-    for work in unseen:
-        ids = np.array(end + tokenizer.encode_ordinary(work.text) + end, dtype=np.uint16)
-        bits = pretrain.evaluate(model, ids, counts, min(context, len(ids) - 1))[1]
-        print(f"{bits:.3f} bits per byte: {work.title}")
+    _, unseen = split_held_out(read_documents(corpus), held_out)
+    measured = {work.title: [work] for work in unseen}
+    for place in valid:
+        measured |= texts_of(place)
+    for name, documents in measured.items():
+        ids = end + [i for work in documents for i in (*tokenizer.encode_ordinary(work.text), *end)]
+        ids = np.array(ids, dtype=np.uint16)
+        nats, _, size = pretrain.evaluate(model, ids, counts, min(context, len(ids) - 1))
+        print(f"{bits_per_byte(nats, size):.3f} bits per byte: {name}")
     ids = copying.ordinary_tokens(tokenizer)
     passages = copying.passages_with_names([work.text for work in unseen], tokenizer)
     print(f"repeated random tokens: {copying.repeated_tokens(model, ids):.1%}")
@@ -76,15 +115,21 @@ def report(folder: Path, corpus: Path, held_out: int = 8) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=Path, nargs="+", required=True, help="--out of pretrain.py")
-    parser.add_argument("--corpus", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=editions.COURSE_GPT)
+    add = parser.add_argument
+    add("--runs", type=Path, nargs="+", required=True, help="--out of pretrain.py")
+    add("--corpus", type=Path, required=True)
+    add("--held-out", type=Path, default=HELD_OUT, help="list of works kept for validation")
+    add("--valid", type=Path, nargs="+", default=[], help="further texts: folders or files")
+    add("--average", type=int, metavar="K", help="ship the mean of the last K weights of RUN")
+    add("--tokenizer", type=Path, default=editions.COURSE_TOKENIZER, help="that of the runs")
+    add("--out", type=Path, default=editions.COURSE_GPT)
     options = parser.parse_args(arguments)
     try:
-        ship(options.runs, options.out)
+        ship(options.runs, options.out, options.average, options.tokenizer)
         size = sum(path.stat().st_size for path in options.out.iterdir()) / 1e6
         print(f"{options.out}: {size:.1f} MB")
-        report(options.out, options.corpus)
+        given = options.corpus, options.valid, options.held_out, options.tokenizer
+        report(options.out, *given)
     except (ValueError, OSError) as error:
         sys.exit(f"ship: {error}")
 

@@ -7,9 +7,13 @@ Prose alone teaches a small model little about looking back. A worksheet repeats
 and inflects words, asks who has what, defines made-up words and uses them again; most of what comes late
 in it can be read off what came early. Words that chapter 7 tests with (`ch07_instruction/reserved.json`)
 occur in none of it, nor do the wordings of its instructions.
+
+There are two editions of the words, each with its own reserved ones. The first course model read the first;
+the second, `second_words`, is in American spelling, knows more facts and keeps questions about them apart.
 """
 
 import argparse
+import dataclasses
 import functools
 import itertools
 import json
@@ -21,6 +25,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import tiktoken
+
 HERE = Path(__file__).resolve().parent
 WORDS = HERE / "words.json"
 RESERVED = HERE.parent / "ch07_instruction" / "reserved.json"
@@ -29,6 +35,16 @@ SOURCES = (
     WORDS,
     RESERVED,
 )  # the stream is a function of these and the seed
+
+KNOWLEDGE = HERE / "knowledge.json"
+SECOND_RESERVED = HERE.parent / "ch07_instruction" / "reserved_2.json"
+SECOND_SOURCES = (
+    Path(__file__).resolve(),
+    HERE / "copying.py",
+    WORDS,
+    KNOWLEDGE,
+    SECOND_RESERVED,
+)  # the second edition's stream is a function of these, its tokenizer and the seed
 
 # Invented names are made of these, one vowel at a time. `copying.py` tests with names that have two vowels
 # side by side: no chain of these syllables can produce one.
@@ -54,7 +70,7 @@ NUMBERS = (
 
 @dataclass(frozen=True)
 class Words:
-    """The lexicon of `words.json` without what is reserved for chapter 7."""
+    """A lexicon without what is reserved for chapter 7."""
 
     verbs: list[list[str]]  # walk, walked, walked
     transitive: list[tuple[str, str, str, list[str]]]  # paint, painted, painted, what is painted
@@ -81,10 +97,21 @@ class Words:
     numbers: list[int]  # that are put in order
     dates: dict[tuple[int, int], None]  # day, month; a dict, because it keeps its order
     kept: frozenset[str]  # what no invented word may be
+    tokenizer: tiktoken.Encoding | None = None  # None: the first course tokenizer
 
     @functools.cached_property
     def names(self) -> list[str]:
         return self.he + self.she
+
+    @functools.cached_property
+    def tokens(self) -> list[str]:
+        """The tokenizer's ordinary tokens, most with a space before them."""
+        from copying import ordinary_tokens  # which imports this module
+
+        from shared import editions
+
+        tokenizer = self.tokenizer or editions.tokenizer()
+        return [tokenizer.decode([i]) for i in ordinary_tokens(tokenizer)]
 
 
 def number_pairs(sign: str) -> list[tuple[int, int]]:
@@ -102,8 +129,8 @@ def all_dates() -> list[tuple[int, int]]:
 
 
 def all_facts(words: dict) -> dict[str, list[list[str]]]:
-    """The facts of `words.json`, and those that follow from the order of letters, days and months."""
-    facts = {name: [row.split() for row in rows] for name, rows in words["facts"].items()}
+    """The facts of a lexicon, and those that follow from the order of letters, days and months."""
+    facts = {name: [fact_row(row) for row in rows] for name, rows in words["facts"].items()}
     for name, order in (("letter", LETTERS), ("day", DAYS), ("month", MONTHS)):
         pairs = list(itertools.pairwise(order))
         facts[f"{name} after"] = [[a, b] for a, b in pairs]
@@ -111,23 +138,86 @@ def all_facts(words: dict) -> dict[str, list[list[str]]]:
     return facts
 
 
+def fact_row(row: str) -> list[str]:
+    """Subject and answer; a bar divides them where one of them has several words."""
+    return row.split(" | ") if "|" in row else row.split()
+
+
 def joined(lines: list[str]) -> list[str]:
     """A long list is stored as several lines of words."""
     return " ".join(lines).split()
 
 
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 @functools.cache
 def load_words(path: Path = WORDS, reserved: Path = RESERVED) -> Words:
     """Read both files; whatever contains a reserved word is left out. OSError where one is missing."""
-    data = json.loads(path.read_text(encoding="utf-8"))
-    rules = json.loads(reserved.read_text(encoding="utf-8"))
+    return usable_words(read_json(path), read_json(reserved))
+
+
+def american(value, spelling: dict[str, str]):
+    """The text, or all texts of a list or dict, keys too, in American spelling; whole words only."""
+    if isinstance(value, dict):
+        return {american(key, spelling): american(item, spelling) for key, item in value.items()}
+    if isinstance(value, list):
+        return [american(item, spelling) for item in value]
+
+    def change(match: re.Match) -> str:
+        word = match[0]
+        other = spelling.get(word.lower(), word)
+        return upper(other) if word[0].isupper() else other
+
+    return re.sub("[A-Za-z]+", change, value)
+
+
+@functools.cache
+def second_lexicon() -> dict:
+    """`words.json` in American spelling, with the facts of `knowledge.json`, and without those it drops."""
+    words, more = read_json(WORDS), read_json(KNOWLEDGE)
+    names = {name: american(value, more["american"]) for name, value in words.items()}
+
+    def once(line: str) -> str:
+        return " ".join(dict.fromkeys(line.split()))
+
+    # two spellings of a word have become one
+    names["common"] = list(dict.fromkeys(joined(names["common"])))
+    names["rhymes"] = [once(group) for group in names["rhymes"]]
+    names["categories"] = {kind: once(them) for kind, them in names["categories"].items()}
+    for relation, rows in more["facts"].items():
+        known = [
+            r
+            for r in names["facts"].get(relation, [])
+            if r not in more["dropped"].get(relation, [])
+        ]
+        names["facts"][relation] = known + [row for row in rows if row not in known]
+    return names
+
+
+@functools.cache
+def second_words(tokenizer: tiktoken.Encoding | None) -> Words:
+    """The words of the second edition; `scrambled` is made of this tokenizer's tokens.
+
+    Of rules (spelling, past tense, …) the words are reserved: no worksheet contains them. Of knowledge
+    (opposites, kinds, rhymes, facts) the questions are: their words may occur, the pairs in no sheet.
+    """
+    british = read_json(KNOWLEDGE)["american"]
+    words = usable_words(second_lexicon(), read_json(SECOND_RESERVED))
+    # what is put together from tokens or parts of words is not spelled in the British way either
+    return dataclasses.replace(words, tokenizer=tokenizer, kept=words.kept | set(british))
+
+
+def usable_words(data: dict, rules: dict) -> Words:
+    """The lexicon without what the rules, the contents of a `reserved.json`, keep for chapter 7."""
     families = rules["families"]
     kept = {word.lower() for word in rules["words"]} | {w for w in rules["wordings"] if w.isalpha()}
 
     def free(rows):
         """Rows without a reserved word in any of their places, whatever its case."""
         rows = [row.split() if isinstance(row, str) else row for row in rows]
-        return [row for row in rows if not kept & {str(word).lower() for word in row}]
+        return [row for row in rows if not kept & set(re.findall("[a-z]+", " ".join(row).lower()))]
 
     def words(name):
         return [word for [word] in free(joined(data[name]))]
@@ -140,7 +230,9 @@ def load_words(path: Path = WORDS, reserved: Path = RESERVED) -> Words:
     verbs = free(data["verbs_regular"] + data["verbs_irregular"])
     forms = {verb[0]: verb for verb in verbs}
     things = {verb: [o for [o] in free(them.split())] for verb, them in data["transitive"].items()}
-    facts = {tuple(row) for row in families["facts"]["rows"]}
+    facts = {tuple(pair) for _, *pair in families["facts"]["rows"] + rules.get("left_out", [])}
+    apart = {frozenset(row) for row in families["antonym"].get("rows", [])}
+    asked = {word for them in families["categories"].values() for word in them}
     amounts = {tuple(row) for row in families["unit_conversion"]["rows"]}
     units = [row.split() for row in data["units"]]
     dates = {tuple(date) for date in families["dates"]["day_month"]}
@@ -149,7 +241,11 @@ def load_words(path: Path = WORDS, reserved: Path = RESERVED) -> Words:
         transitive=[(*forms[v], things[v]) for v in things if v in forms and things[v]],
         intransitive=words("intransitive"),
         nouns=free(data["nouns_regular"] + data["nouns_irregular"]),
-        opposites=free(data["opposites"] + data["opposites_by_rule"]),
+        opposites=[
+            row
+            for row in free(data["opposites"] + data["opposites_by_rule"])
+            if frozenset(row) not in apart
+        ],
         adjectives=words("adjectives"),
         adverbs=words("adverbs"),
         he=words("names_he"),
@@ -160,12 +256,15 @@ def load_words(path: Path = WORDS, reserved: Path = RESERVED) -> Words:
         things=words("things"),
         colours=words("colours"),
         categories={
-            kind: [w for [w] in free(members.split())]
+            kind: [w for [w] in free(members.split()) if w not in asked]
             for kind, members in data["categories"].items()
         },
-        rhymes=[[w for [w] in free(group.split())] for group in data["rhymes"]],
+        rhymes=[
+            [w for [w] in free(group.split()) if w not in families["rhyme"]["word: rhymes"]]
+            for group in data["rhymes"]
+        ],
         facts={
-            relation: free(row for row in rows if (relation, *row) not in facts)
+            relation: free(row for row in rows if tuple(row) not in facts)
             for relation, rows in all_facts(data).items()
         },
         units=[
@@ -430,20 +529,9 @@ def run_together(rng: random.Random, w: Words) -> str:
     return stack(rng, make)
 
 
-@functools.cache
-def tokens() -> list[str]:
-    """The course tokenizer's ordinary tokens, most with a space before them."""
-    from copying import ordinary_tokens  # which imports this module
-
-    from shared import editions
-
-    tokenizer = editions.tokenizer()
-    return [tokenizer.decode([i]) for i in ordinary_tokens(tokenizer)]
-
-
 def scrambled(rng: random.Random, w: Words) -> str:
     """Tokens without any order, the rarest as often as others, and the same again."""
-    text = "".join(rng.choices(tokens(), k=rng.randint(20, 110))).strip()
+    text = "".join(rng.choices(w.tokens, k=rng.randint(20, 110))).strip()
     if w.kept & set(re.findall("[a-z]+", text.lower())):
         return scrambled(rng, w)
     return text + rng.choice((" ", "\n", ". ")) + text

@@ -2,6 +2,8 @@
 
 import csv
 import gzip
+import hashlib
+import math
 import random
 import re
 import zlib
@@ -10,6 +12,9 @@ from pathlib import Path
 
 END_OF_TEXT = "<|endoftext|>"
 BETWEEN = re.compile(rf"^{re.escape(END_OF_TEXT)}$", re.MULTILINE)
+
+# What no tokenizer and no model of the course has read: title and fingerprint of each document.
+HELD_OUT = Path(__file__).parent.parent / "ch05_pretraining" / "held_out.tsv"
 
 # Typographic signs that Project Gutenberg's files use now and then, and the plain ones that the course is
 # written in. A model that meets both must learn every quoted sentence twice.
@@ -40,47 +45,71 @@ def plain(text: str) -> str:
     return text.translate(PLAIN)
 
 
-def read_documents(folder: Path) -> list[Document]:
-    """All works in the folder's `*.txt` and `*.txt.gz` files, made `plain`.
+def read_documents(place: Path) -> list[Document]:
+    """All works in a folder's `*.txt` and `*.txt.gz` files, or in one such file, made `plain`.
 
-    Works are separated by a line `<|endoftext|>`. Titles come from `works.tsv` (columns `group`, the file's
-    name, and `title`, in the order of the works) where there is one, else from a work's first line.
-    Raises ValueError: no such folder, no text in it, a file that is damaged or not UTF-8.
+    Works are separated by a line `<|endoftext|>`. Titles come from `works.tsv` beside the file (columns `group`,
+    the file's name, and `title`, in the order of the works) where there is one, else from a work's first line.
+    Raises ValueError: no such place, no text in it, a file that is damaged or not UTF-8.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}")
-    titles = _titles(folder / "works.tsv")
+    place = Path(place)
+    if not place.exists():
+        raise ValueError(f"there is no folder or file {place}")
+    paths = sorted([*place.glob("*.txt"), *place.glob("*.txt.gz")]) if place.is_dir() else [place]
     documents = []
-    for path in sorted([*folder.glob("*.txt"), *folder.glob("*.txt.gz")]):
+    for path in paths:
         works = [work.strip() for work in BETWEEN.split(plain(_read(path))) if work.strip()]
-        names = titles.get(path.name.split(".")[0], [])
+        names = _titles(path.with_name("works.tsv")).get(path.name.split(".")[0], [])
         if len(names) != len(works):
             names = [work.partition("\n")[0] for work in works]
         documents += map(Document, names, works)
     if not documents:
-        raise ValueError(f"{folder} holds no text: put files *.txt or *.txt.gz into it")
+        raise ValueError(f"{place} holds no text: put files *.txt or *.txt.gz into it")
     return documents
 
 
-def sample(documents: list[Document], megabytes: float, held_out: int, seed: int = 123):
-    """Whole works drawn by the seed: `(to train on, never seen)`, the first of at most so many MB of UTF-8.
+def fingerprint(document: Document) -> str:
+    """The first 16 digits of the SHA-256 of a document's text."""
+    return hashlib.sha256(document.text.encode()).hexdigest()[:16]
 
-    Raises ValueError if there are no more works than are held out.
+
+def split_held_out(documents: list[Document], held_out: Path = HELD_OUT):
+    """`(to train on, never to train on)`: the latter are those that the list names.
+
+    The list is a table with tabs, columns `title` and `sha256`; either is enough. Raises ValueError where it
+    cannot be read.
     """
-    if not 0 < held_out < len(documents):
-        raise ValueError(f"{held_out} works cannot be held out of {len(documents)}")
-    documents = random.Random(seed).sample(documents, len(documents))
-    unseen, rest = documents[:held_out], documents[held_out:]
-    seen, room = [], megabytes * 1e6
-    for document in rest:
-        size = len(document.text.encode())
-        if size <= room:
-            seen.append(document)
-            room -= size
-    if not seen:
-        raise ValueError(f"no work fits into {megabytes} MB")
+    try:
+        with Path(held_out).open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+        titles, prints = ({row[name] for row in rows} - {""} for name in ("title", "sha256"))
+    except (OSError, KeyError, UnicodeDecodeError) as error:
+        reason = "has no columns title and sha256" if isinstance(error, KeyError) else error
+        raise ValueError(f"the list of what is held out, {held_out}: {reason}") from None
+    seen, unseen = [], []
+    for document in documents:
+        known = document.title in titles or fingerprint(document) in prints
+        (unseen if known else seen).append(document)
     return seen, unseen
+
+
+def sample(documents: list[Document], megabytes: float, seed: int = 123) -> list[Document]:
+    """Whole works drawn by the seed, as many as fit into so many MB of UTF-8; infinity: each once.
+
+    Where there is room for more than all of them, they are drawn again. Raises ValueError if no work fits.
+    """
+    rng, drawn, room = random.Random(seed), [], megabytes * 1e6
+    while True:
+        before = len(drawn)
+        for document in rng.sample(documents, len(documents)):
+            size = len(document.text.encode())
+            if size <= room:
+                drawn.append(document)
+                room -= size
+        if not drawn:
+            raise ValueError(f"no work fits into {megabytes} MB")
+        if room == math.inf or len(drawn) - before < len(documents):
+            return drawn
 
 
 def _titles(path: Path) -> dict[str, list[str]]:

@@ -25,6 +25,7 @@ from shared import assets
 CHAPTER_2 = Path(__file__).parent.parent / "ch02_text_data"
 STORY = CHAPTER_2 / "the-prompt-corner.txt"
 COURSE_TOKENIZER = CHAPTER_2 / "course_tokenizer.txt"
+COURSE_TOKENIZER_2 = CHAPTER_2 / "course_tokenizer_2.txt"
 MESSAGES = Path(__file__).parent.parent / "ch06_classification" / "messages.csv"
 INSTRUCTIONS = Path(__file__).parent.parent / "ch07_instruction" / "instructions.json"
 COURSE_GPT = Path(__file__).parent.parent / "ch05_pretraining" / "course_gpt"
@@ -38,6 +39,10 @@ SWITCHES = {
 }
 END_OF_TEXT = "<|endoftext|>"
 WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+# how two lines of a tokenizer's file begin; the pattern's stands below the checksum's, which is of it, too
+SPLIT_PATTERN = "# Split pattern: "
+CHECKSUM = "# SHA-256 of the lines below: "
 CUT_OFF = "is damaged or cut off: get it again"
 RESTORE = "Restore the folder (git checkout)."
 GPT2_TOKENS = 50_257
@@ -146,7 +151,7 @@ def course_encoding() -> tiktoken.Encoding:
 
     Raises ValueError where the stored tokenizer is damaged.
     """
-    return _course_encoding(COURSE_TOKENIZER)
+    return load_encoding(COURSE_TOKENIZER)
 
 
 def gpt2_encoding() -> tiktoken.Encoding:
@@ -164,7 +169,7 @@ def pretrained():
     where the stored model is damaged, AssetError where OpenAI's weights are not to be had.
     """
     model = choice("COURSE_MODEL")
-    return load_model(COURSE_GPT) if model == "course-gpt" else _gpt2(model)
+    return load_model(COURSE_GPT, COURSE_TOKENIZER) if model == "course-gpt" else _gpt2(model)
 
 
 def classifier():
@@ -178,7 +183,7 @@ def classifier():
 
     from shared.gpt_model import GPTModel
 
-    cfg, weights = _stored(SPAM_GPT)
+    cfg, weights = _stored(SPAM_GPT, COURSE_TOKENIZER)
     model = GPTModel({key: cfg[key] for key in cfg if key not in ("classes", "threshold")})
     model.out_head = nn.Linear(cfg["emb_dim"], len(cfg["classes"]))
     return filled(model, weights, SPAM_GPT), cfg
@@ -189,22 +194,28 @@ def instruction_model():
 
     Ours, with our tokenizer (`course_encoding`), whatever COURSE_MODEL says. ValueError where it is damaged.
     """
-    return load_model(ASSISTANT_GPT)
+    return load_model(ASSISTANT_GPT, COURSE_TOKENIZER)
 
 
-def load_model(folder: Path):
-    """The model of a folder with config.json, model.safetensors and SHA256SUMS, as `pretrained` returns it."""
+def load_model(folder: Path, tokenizer: Path = COURSE_TOKENIZER):
+    """The model of a folder with config.json, model.safetensors and SHA256SUMS, as `pretrained` returns it.
+
+    `tokenizer` is the file of the tokenizer that the model is to be used with, which config.json must name; a model
+    with as many tokens as GPT-2 has GPT-2's. ValueError if it was made with another one, or is damaged.
+    """
     # here, because PyTorch is slow to import and chapter 2 asks for texts only
     from shared.gpt_model import GPTModel
 
-    cfg, weights = _stored(folder)
+    cfg, weights = _stored(folder, tokenizer)
     return filled(GPTModel(cfg), weights, folder), cfg
 
 
-def save_model(folder: Path, model, cfg: dict, log: str) -> None:
+def save_model(
+    folder: Path, model, cfg: dict, log: str, tokenizer: Path = COURSE_TOKENIZER
+) -> None:
     """Write a model, in half precision, as `load_model` reads it, and the log of its training as log.csv.
 
-    The folder changes only once all files are written.
+    config.json names the tokenizer that the model was made with. The folder changes only once all files are written.
     """
     import safetensors.torch
 
@@ -214,7 +225,7 @@ def save_model(folder: Path, model, cfg: dict, log: str) -> None:
     if cfg.get("tie_weights") and "out_head.weight" in weights:
         del weights["out_head.weight"]  # it is tok_emb.weight
     content = {
-        "config.json": json.dumps(cfg, indent=2).encode() + b"\n",
+        CONFIG: as_json(cfg | {"tokenizer": tokenizer_name(cfg, tokenizer)}),
         WEIGHTS: safetensors.torch.save(weights),
         "log.csv": log.encode(),
     }
@@ -228,24 +239,72 @@ def save_model(folder: Path, model, cfg: dict, log: str) -> None:
             path.replace(folder / path.name)
 
 
-def _stored(folder: Path):
-    """config.json and the tensors of a folder, both checked against its SHA256SUMS."""
+def _stored(folder: Path, tokenizer: Path):
+    """config.json and the tensors of a folder, both checked against its SHA256SUMS, and the tokenizer, too."""
     import safetensors.torch
 
     try:
         sums = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
-        content = {name: (folder / name).read_bytes() for name in ("config.json", WEIGHTS)}
+        content = {name: (folder / name).read_bytes() for name in (CONFIG, WEIGHTS)}
     except OSError as error:
         raise ValueError(f"{error.filename} cannot be read: {error.strerror}. {RESTORE}") from None
     for name, data in content.items():
-        if f"{hashlib.sha256(data).hexdigest()}  {name}" not in sums:
+        # config.json may also be the listed one and, added by hand to an older folder, its tokenizer
+        forms = [data, _without_tokenizer(data)] if name == CONFIG else [data]
+        if not any(f"{hashlib.sha256(form).hexdigest()}  {name}" in sums for form in forms):
             raise ValueError(
                 f"{folder / name} is damaged: not the SHA-256 it should have. {RESTORE}"
             )
+    cfg = check_tokenizer(json.loads(content[CONFIG]), folder, tokenizer)
     try:
-        return json.loads(content["config.json"]), safetensors.torch.load(content[WEIGHTS])
+        return cfg, safetensors.torch.load(content[WEIGHTS])
     except safetensors.SafetensorError as error:
         raise ValueError(f"{folder / WEIGHTS} cannot be read: {error}. {RESTORE}") from None
+
+
+def as_json(cfg: dict) -> bytes:
+    """A configuration as config.json holds it."""
+    return json.dumps(cfg, indent=2).encode() + b"\n"
+
+
+def _without_tokenizer(config: bytes) -> bytes:
+    try:
+        return as_json({k: v for k, v in json.loads(config).items() if k != "tokenizer"})
+    except (ValueError, AttributeError):  # damaged
+        return config
+
+
+def tokenizer_name(cfg: dict, tokenizer: Path) -> str:
+    """What a model's config.json calls its tokenizer: the checksum of its file, or gpt2 where it has GPT-2's size."""
+    return "gpt2" if cfg.get("vocab_size") == GPT2_TOKENS else tokenizer_sha256(tokenizer)
+
+
+def check_tokenizer(cfg: dict, folder: Path, tokenizer: Path) -> dict:
+    """The configuration in a model's folder without its entry `tokenizer`; ValueError unless that names this one."""
+    made_with, wanted = cfg.get("tokenizer"), tokenizer_name(cfg, tokenizer)
+    if made_with is None:
+        first = tokenizer_name(cfg, COURSE_TOKENIZER)
+        raise ValueError(
+            f"{folder / CONFIG} names no tokenizer: the model was made with an older version of the course, where "
+            f"all of this size had {_called(first)}. To go on using it with that one, add "
+            f'"tokenizer": "{first}" to the file; else train the model again.'
+        )
+    if made_with != wanted:
+        raise ValueError(
+            f"{folder} holds a model made with another tokenizer: {_called(made_with)}, not {_called(wanted)}. "
+            "Use it with its own (load_model's `tokenizer`), or train the model again with this one."
+        )
+    return {key: value for key, value in cfg.items() if key != "tokenizer"}
+
+
+def _called(name: str) -> str:
+    """A tokenizer for messages: the first digits of its checksum, and its file where it is one that ships."""
+    if name == "gpt2":
+        return "GPT-2's tokenizer"
+    for path in (COURSE_TOKENIZER, COURSE_TOKENIZER_2):
+        if path.exists() and tokenizer_sha256(path) == name:
+            return f"{path.name} ({name[:12]})"
+    return f"one that the course does not know ({str(name)[:12]})"
 
 
 def filled(model, weights, folder: Path):
@@ -312,20 +371,45 @@ def load_ranks(path: Path) -> dict[bytes, int]:
 
     ValueError if the file is damaged: its header holds the SHA-256 of the lines below it.
     """
+    merged = [ast.literal_eval(line) for line in _tokenizer(path)[1] if not line.startswith("#")]
+    return {token: rank for rank, token in enumerate([bytes([b]) for b in range(256)] + merged)}
+
+
+def tokenizer_sha256(path: Path) -> str:
+    """The checksum in a tokenizer file's header, by which models name it: of its merges, and its split pattern if given.
+
+    ValueError if the file is damaged.
+    """
+    return _tokenizer(path)[0]
+
+
+@functools.cache
+def load_encoding(path: Path, name: str = "course-gpt") -> tiktoken.Encoding:
+    """The encoding of a tokenizer file, with the split pattern that it names, else GPT-2's; built once.
+
+    ValueError if the file is damaged.
+    """
+    from shared.text_data import GPT2_SPLIT_PATTERN, make_encoding  # which imports this module
+
+    named = [line for line in _tokenizer(path)[1] if line.startswith(SPLIT_PATTERN)]
+    patterns = [ast.literal_eval(line.removeprefix(SPLIT_PATTERN)) for line in named]
+    pattern = patterns[0] if patterns else GPT2_SPLIT_PATTERN
+    return make_encoding(name, load_ranks(path), (END_OF_TEXT,), pattern=pattern)
+
+
+def _tokenizer(path: Path) -> tuple[str, list[str]]:
+    """The checksum of a tokenizer file, and the lines that it is of."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        header = [line for line in lines if line.startswith("#")]
-        tokens = lines[len(header) :]
+        checksum, *lines = path.read_text(encoding="utf-8").partition(CHECKSUM)[2].splitlines()
         # of the lines, not of the file: a checkout on Windows may end them otherwise
-        if _sha256(tokens) not in header[-1]:
+        if _sha256(lines) != checksum:
             raise ValueError
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError):
         raise ValueError(
             f"{path} is missing or damaged: its lines do not have the SHA-256 that its header names. "
             "Restore it (git checkout), or train it again with train_tokenizer.py."
         ) from None
-    merged = [ast.literal_eval(line) for line in tokens]
-    return {token: rank for rank, token in enumerate([bytes([b]) for b in range(256)] + merged)}
+    return checksum, lines
 
 
 def _sha256(lines: list[str]) -> str:
@@ -390,13 +474,6 @@ def _no_answer(url: str) -> str:
         return answers.get(timeout=ANSWER)
     except queue.Empty:
         return "no answer in time (is there a network?)"
-
-
-@functools.cache
-def _course_encoding(path: Path) -> tiktoken.Encoding:
-    from shared.text_data import make_encoding  # which imports this module
-
-    return make_encoding("course-gpt", load_ranks(path), (END_OF_TEXT,))
 
 
 @functools.cache

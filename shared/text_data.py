@@ -88,11 +88,11 @@ def merge_pair(tokens, pair):
 GPT2_SPLIT_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 
-def split_into_chunks(text, special_tokens=()):
-    """Cut a text at its special tokens, which are dropped, and then by GPT-2's pattern."""
+def split_into_chunks(text, special_tokens=(), *, pattern=GPT2_SPLIT_PATTERN):
+    """Cut a text at its special tokens, which are dropped, and then by the pattern."""
     special = "|".join(map(regex.escape, special_tokens))
     parts = regex.split(special, text) if special else [text]
-    return [chunk for part in parts for chunk in regex.findall(GPT2_SPLIT_PATTERN, part)]
+    return [chunk for part in parts for chunk in regex.findall(pattern, part)]
 
 
 # ch02.ipynb: check-bpe-input
@@ -107,10 +107,12 @@ def check_bpe_input(text, vocab_size, special_tokens):
 
 
 # ch02.ipynb: train-bpe-simple
-def train_bpe_simple(text, vocab_size, special_tokens=("<|endoftext|>",)):
+def train_bpe_simple(
+    text, vocab_size, special_tokens=("<|endoftext|>",), *, pattern=GPT2_SPLIT_PATTERN
+):
     """`train_bpe` as one would first write it: every pair of the whole text is counted for every merge."""
     check_bpe_input(text, vocab_size, special_tokens)
-    chunks = split_into_chunks(text, special_tokens)
+    chunks = split_into_chunks(text, special_tokens, pattern=pattern)
     words = [[bytes([byte]) for byte in chunk.encode()] for chunk in chunks]
     ranks = {bytes([byte]): byte for byte in range(256)}
     while len(ranks) < vocab_size - len(special_tokens):
@@ -123,14 +125,14 @@ def train_bpe_simple(text, vocab_size, special_tokens=("<|endoftext|>",)):
 
 
 # ch02.ipynb: train-bpe
-def train_bpe(text, vocab_size, special_tokens=("<|endoftext|>",)):
+def train_bpe(text, vocab_size, special_tokens=("<|endoftext|>",), *, pattern=GPT2_SPLIT_PATTERN):
     """Train byte-level BPE (Sennrich et al., 2016; on bytes, Radford et al., 2019): `dict[bytes, int]`.
 
     The 256 bytes, then merges in order (fewer if no pair is left); special tokens take the IDs after
     them. Raises ValueError as `check_bpe_input` does. Example: `train_bpe("low low lower", 260)`.
     """
     check_bpe_input(text, vocab_size, special_tokens)
-    chunks = Counter(split_into_chunks(text, special_tokens))
+    chunks = Counter(split_into_chunks(text, special_tokens, pattern=pattern))
     words = [[bytes([byte]) for byte in chunk.encode()] for chunk in chunks]
     counts, where = Counter(), defaultdict(set)
 
@@ -153,10 +155,10 @@ def train_bpe(text, vocab_size, special_tokens=("<|endoftext|>",)):
 
 
 # ch02.ipynb: bpe-encode
-def bpe_encode(text, ranks):
+def bpe_encode(text, ranks, *, pattern=GPT2_SPLIT_PATTERN):
     """Encode a text by its merges, slowly: `str, dict[bytes, int] -> list[int]`. No special tokens."""
     ids = []
-    for chunk in split_into_chunks(text):
+    for chunk in split_into_chunks(text, pattern=pattern):
         tokens = [bytes([byte]) for byte in chunk.encode()]
         while len(tokens) > 1:
             best = min(pairwise(tokens), key=lambda pair: ranks.get(pair[0] + pair[1], len(ranks)))
@@ -168,7 +170,7 @@ def bpe_encode(text, ranks):
 
 
 # ch02.ipynb: make-encoding
-def make_encoding(name, ranks, special_tokens=("<|endoftext|>",)):
+def make_encoding(name, ranks, special_tokens=("<|endoftext|>",), *, pattern=GPT2_SPLIT_PATTERN):
     """A `tiktoken.Encoding` from BPE ranks; special tokens take the IDs after the last rank.
 
     Raises ValueError unless the ranks are 0 .. n-1 and hold all 256 single bytes.
@@ -180,7 +182,7 @@ def make_encoding(name, ranks, special_tokens=("<|endoftext|>",)):
         raise ValueError("the ranks must be 0, 1, 2, ..., and all 256 single bytes must be there")
     return tiktoken.Encoding(
         name,
-        pat_str=GPT2_SPLIT_PATTERN,
+        pat_str=pattern,
         mergeable_ranks=ranks,
         special_tokens={token: len(ranks) + i for i, token in enumerate(special_tokens)},
     )

@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from scripts import scripts
 
 from shared import editions
-from shared.corpus import Document, plain, read_documents, sample
+from shared.corpus import Document, fingerprint, plain, read_documents, sample, split_held_out
 
 SCRIPT = Path(editions.CHAPTER_2) / "train_tokenizer.py"
+(train_tokenizer,) = scripts(editions.CHAPTER_2, "train_tokenizer")
 
 
 @pytest.fixture
@@ -78,48 +80,107 @@ def test_folders_without_text(tmp_path):
         read_documents(tmp_path)
 
 
+def test_one_file_is_a_corpus_too(folder):
+    assert [d.title for d in read_documents(folder / "a.txt.gz")] == ["Three", "Four"]
+    (folder / "works.tsv").write_text("group\ttitle\nb\tThe First\nb\tThe Second\n")
+    assert [d.title for d in read_documents(folder / "b.txt")] == ["The First", "The Second"]
+
+
 def test_a_sample_is_whole_works_and_the_same_again():
     documents = [Document(str(i), "é" * 500_000) for i in range(10)]
-    seen, unseen = sample(documents, 3.5, 2)
-    assert (len(seen), len(unseen)) == (3, 2)
-    assert not set(seen) & set(unseen)
-    assert sample(documents, 3.5, 2) == (seen, unseen)
-    assert sample(documents, 3.5, 2, seed=1) != (seen, unseen)
-    assert len(sample(documents, float("inf"), 2)[0]) == 8
-
-
-@pytest.mark.parametrize("held_out", [0, 4, -1])
-def test_samples_that_cannot_be_drawn(folder, held_out):
-    with pytest.raises(ValueError, match="cannot be held out of 4"):
-        sample(read_documents(folder), 1, held_out)
+    drawn = sample(documents, 3.5)
+    assert len(drawn) == 3 and set(drawn) < set(documents)
+    assert sample(documents, 3.5) == drawn != sample(documents, 3.5, seed=1)
+    assert set(sample(documents, float("inf"))) == set(documents)
     with pytest.raises(ValueError, match="no work fits"):
-        sample(read_documents(folder), 0, 1)
+        sample(documents, 0)
 
 
-def test_the_script_writes_a_tokenizer_that_loads(folder, tmp_path, capsys):
+def test_works_are_held_out_by_title_or_fingerprint(folder, tmp_path):
+    documents, path = read_documents(folder), tmp_path / "held_out.tsv"
+    path.write_text(f"title\tsha256\nFour\t\n\t{fingerprint(documents[0])}\nUnknown\t0\n")
+    assert split_held_out(documents, path) == (documents[2:], documents[:2])
+    path.write_text("title\nFour\n")
+    for wrong in (path, tmp_path / "none.tsv"):
+        with pytest.raises(ValueError, match=f"list of what is held out, .*{wrong.name}"):
+            split_held_out(documents, wrong)
+
+
+@pytest.fixture
+def given(folder, tmp_path):
+    """What every run of the script is given."""
+    (tmp_path / "held_out.tsv").write_text("title\tsha256\nFour\t\n")
+    return ["--corpus", folder, "--vocab-size", 260, "--held-out", tmp_path / "held_out.tsv"]
+
+
+def test_the_script_writes_a_tokenizer_that_loads(given, tmp_path, capsys):
     out = tmp_path / "tokens.txt"
-    train("--corpus", folder, "--vocab-size", 260, "--held-out", 1, "--out", out)
+    train(*given, "--out", out)
     assert len(editions.load_ranks(out)) == 259
     printed = capsys.readouterr().out
-    assert "259 tokens from 3 of 4 works" in printed and "characters, " in printed
+    assert "259 tokens from 3 works" in printed and "old works held out" in printed
     assert out.read_text().startswith("# Byte pair encoding of 260 tokens")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus", "tokens.txt"]
+    names = ["corpus", "held_out.tsv", "tokens.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
     first = out.read_bytes()
-    train("--corpus", folder, "--vocab-size", 260, "--held-out", 1, "--out", out)
+    train(*given, "--out", out)
     assert out.read_bytes() == first
+
+
+def test_several_corpora_the_courses_text_and_a_report(given, tmp_path, capsys):
+    numbers, out = tmp_path / "numbers.txt", tmp_path / "tokens.txt"
+    numbers.write_text("".join(f"{i} + {i} = {2 * i}\n" for i in range(1000, 1999)))
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    (shelf / "talk.txt").write_text("Hello there!")
+    given = [*given, "--corpus", numbers, "--corpus", f"{numbers}=1", "--course-text"]
+    train(*given, "--split-digits", "--vocab-size", 600, "--report", shelf, "--out", out)
+    printed = capsys.readouterr().out.splitlines()
+    texts = len(train_tokenizer.course_text())
+    assert f"599 tokens from {texts + 5:,} works" in printed[0]
+    table = {row[:32].strip(): row[32:].split() for row in printed[2:]}
+    rows = ["ham, validation split", "spam, validation split", "the story"]
+    assert list(table)[:6] == ["bytes per token", "old works held out", "talk", *rows]
+    assert table["' 17'"][0] == "_|1|7" and table["'1996'"][0] == "1|9|9|6"
+    assert all(float(cell) > 1 for name in rows for cell in table[name])
+    ranks = editions.load_ranks(out)
+    assert not [t for t in list(ranks)[256:] if any(byte in b"0123456789" for byte in t)]
+    assert editions.load_encoding(out)._pat_str == train_tokenizer.DIGITS_APART
+    train(*given, "--vocab-size", 600, "--out", tmp_path / "joined.txt")
+    joined = editions.load_ranks(tmp_path / "joined.txt")
+    assert [t for t in list(joined)[256:] if t.strip().isdigit()]
+
+
+def test_the_courses_text_is_of_the_training_splits():
+    texts = train_tokenizer.course_text()
+    messages = editions.messages()
+    kept = messages[messages.split != "train"]
+    seen = set(messages.text[messages.split == "train"])
+    assert seen <= set(texts) and not (set(kept.text) - seen) & set(texts)
+    entries = editions.instructions()
+    assert len(texts) > len(seen) + sum(entry["split"] == "train" for entry in entries)
+    assert "Give the past tense of the verb." in texts and not any("{0}" in t for t in texts)
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--corpus", "nowhere"], "there is no folder nowhere"),
-        (["--held-out", "9"], "9 works cannot be held out of 4"),
+        (["--corpus", "nowhere"], "there is no folder or file nowhere"),
+        (["--corpus", "nowhere=3"], "there is no folder or file nowhere"),
+        (["--held-out", "no.tsv"], "no.tsv"),
+        (["--report", "nowhere"], "there is no folder or file nowhere"),
         (["--vocab-size", "256"], "vocab"),
         (["--out", "no/such/folder/tokens.txt"], "no/such/folder"),
     ],
 )
-def test_the_script_refuses_in_one_line(folder, arguments, message):
+def test_the_script_refuses_in_one_line(given, arguments, message):
     with pytest.raises(SystemExit) as caught:
-        train("--corpus", folder, "--vocab-size", 260, "--held-out", 1, *arguments)
+        train(*given, *arguments)
     assert str(caught.value).startswith("train_tokenizer: ") and message in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_limit_that_no_work_keeps(given, folder, tmp_path):
+    with pytest.raises(SystemExit, match="no work fits into 0.0 MB"):
+        train(*given, "--corpus", f"{folder}=0", "--out", tmp_path / "tokens.txt")
+    assert not (tmp_path / "tokens.txt").exists()

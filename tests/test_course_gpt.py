@@ -11,16 +11,20 @@ import pytest
 import safetensors.torch
 import torch
 import torch.nn.functional as F
+from scripts import scripts
 
 from shared import editions
 from shared.corpus import plain
-from shared.gpt_model import generate_text_cached
+from shared.gpt_model import GPTModel, generate_text_cached
 
 FOLDER = Path(__file__).resolve().parents[1] / "ch05_pretraining"
 sys.path.insert(0, str(FOLDER))
 
 import copying  # noqa: E402
+import pretrain  # noqa: E402
 import ship  # noqa: E402
+
+(train_tokenizer,) = scripts(editions.CHAPTER_2, "train_tokenizer")
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +86,10 @@ def test_it_copies_from_its_context(pretrained):
 # --- ways to spoil it ---
 
 
-def as_run(folder, step=3):
+def as_run(folder, tokens=300):
     """The shipped model as if pretrain.py had just made it."""
     shutil.copytree(editions.COURSE_GPT, folder)
-    state = {"step": step, "seconds": 7.4, "identity": {"batch": 100}}
-    torch.save(state, folder / "state.pt")
+    torch.save({"tokens": tokens, "seconds": 7.4}, folder / "state.pt")
     return folder
 
 
@@ -124,10 +127,94 @@ def test_a_run_that_cannot_be_shipped_changes_nothing(copy, tmp_path, capsys):
     with pytest.raises(SystemExit, match="ship: .*No such file"):
         ship.main(given)
     (run / "aside").rename(run / "log.csv")
-    (run / "config.json").write_text(json.dumps(editions.pretrained()[1] | {"emb_dim": 64}))
+    cfg = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(cfg | {"emb_dim": 64}))
     with pytest.raises(SystemExit, match="ship: .*do not fit"):
         ship.main(given)
+    (run / "config.json").write_text(json.dumps(cfg))
+    for wrong, says in (
+        (["--average", "1"], "weights holds 0 weights"),
+        (["--tokenizer", str(editions.COURSE_TOKENIZER_2)], "made with another tokenizer"),
+    ):
+        with pytest.raises(SystemExit, match=f"ship: .*{says}"):
+            ship.main([*given, *wrong])
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
+
+
+SMALL = {"vocab_size": 4096, "context_length": 256, "emb_dim": 8, "n_heads": 1, "n_layers": 1}
+SMALL |= {"drop_rate": 0.0, "qkv_bias": True, "tie_weights": True}
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A run of a small model with three weights at the last rows of its log, and these as tensors."""
+    run = tmp_path / "run"
+    (run / "weights").mkdir(parents=True)
+    kept = []
+    for tokens in (100, 250, 300):
+        torch.manual_seed(tokens)
+        path = run / "weights" / f"{tokens:012}.safetensors"
+        pretrain.save_weights(path, GPTModel(SMALL))
+        kept.append(safetensors.torch.load_file(path))
+    shutil.copy(path, run / "model.safetensors")
+    name = editions.tokenizer_sha256(editions.COURSE_TOKENIZER)
+    (run / "config.json").write_bytes(editions.as_json(SMALL | {"tokenizer": name}))
+    (run / "log.csv").write_text("tokens,seconds,valid_loss\n300,2,4.5\n")
+    torch.save({"tokens": 300, "seconds": 7.4}, run / "state.pt")
+    return run, kept
+
+
+def shipped(folder):
+    return safetensors.torch.load_file(folder / "model.safetensors")
+
+
+def test_the_mean_of_the_last_weights_can_be_shipped(small, tmp_path):
+    run, kept = small
+    for last, parts in ((None, kept[2:]), (1, kept[2:]), (2, kept[1:]), (3, kept)):
+        ship.ship([run], tmp_path / "out", last)
+        for name, tensor in shipped(tmp_path / "out").items():
+            mean = sum(part[name].float() for part in parts) / len(parts)
+            assert torch.equal(tensor, mean.half()), (last, name)
+        model, cfg = editions.load_model(tmp_path / "out")
+        assert cfg == SMALL and model.out_head.weight is model.tok_emb.weight
+    for wrong in (0, -1, 4):
+        with pytest.raises(ValueError, match=rf"weights holds 3 weights: .* not of {wrong}"):
+            ship.ship([run], tmp_path / "out", wrong)
+
+
+def test_the_mean_is_taken_in_float32(small):
+    run, kept = small
+    paths = sorted((run / "weights").iterdir())
+    for path in paths[:2]:
+        shutil.copy(paths[2], path)
+    mean = ship.averaged(run, 3)  # of equal weights
+    assert all(torch.equal(mean[name], tensor.float()) for name, tensor in kept[2].items())
+    big = {name: torch.full_like(tensor, 60_000.0) for name, tensor in kept[0].items()}
+    for path in paths:
+        safetensors.torch.save_file(big, path)
+    assert all((tensor == 60_000).all() for tensor in ship.averaged(run, 3).values())
+
+
+def test_works_and_further_texts_are_measured_one_by_one(small, tmp_path, capsys):
+    texts = [
+        "The sea rose, and Anne and Anne went home. " * 20,
+        "Held Out\n\nJim saw Jim there. " * 90,
+    ]
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "works.txt").write_text("\n<|endoftext|>\n".join(texts))
+    (tmp_path / "shelf").mkdir()
+    (tmp_path / "shelf" / "talk.txt").write_text(
+        "Hello!\n<|endoftext|>\nWhat is it? " + "Oh. " * 30
+    )
+    (tmp_path / "shelf" / "news.en.txt").write_text("The river rose again last night. " * 9)
+    (tmp_path / "held_out.tsv").write_text("title\tsha256\nHeld Out\t\n")
+    folders = {"--runs": small[0], "--corpus": "corpus", "--valid": "shelf", "--out": "out"}
+    folders["--held-out"] = "held_out.tsv"
+    given = [str(part) for key, place in folders.items() for part in (key, tmp_path / place)]
+    ship.main([*given, "--average", "2"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if "bits per byte" in line]
+    assert [line.split(": ")[1] for line in lines] == ["Held Out", "news", "talk"]
+    assert all(0 < float(line.split()[0]) < 16 for line in lines)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "SHA256SUMS"])
@@ -144,3 +231,85 @@ def test_a_damaged_file(copy, name):
     (copy / name).write_bytes(content)
     with pytest.raises(ValueError, match=rf"{name} is damaged: .*git checkout"):
         editions.pretrained()
+
+
+# --- and the tokenizer that a model was made with ---
+
+FIRST = "75f7998f13f447358336e41ae7de255e567efb2a0ec35451564411b5618cffba"
+
+
+def renamed(folder, **changed):
+    """A model's folder with another config.json, as if it had been written so."""
+    cfg = json.loads((folder / "config.json").read_text()) | changed
+    content = editions.as_json({key: value for key, value in cfg.items() if value is not None})
+    sums = (folder / "SHA256SUMS").read_text().splitlines()[1:]
+    digest = hashlib.sha256(content).hexdigest()
+    (folder / "config.json").write_bytes(content)
+    (folder / "SHA256SUMS").write_text("\n".join([f"{digest}  config.json", *sums, ""]))
+
+
+def other_tokenizer(folder):
+    """A tokenizer of the same size, whose first two merges have changed places."""
+    ranks = editions.load_ranks(editions.COURSE_TOKENIZER)
+    tokens = list(ranks)
+    tokens[256], tokens[257] = tokens[257], tokens[256]
+    path = folder / "other.txt"
+    train_tokenizer.save_ranks(path, {token: i for i, token in enumerate(tokens)}, ["Ours."])
+    assert len(editions.load_ranks(path)) == len(ranks)
+    return path
+
+
+@pytest.mark.parametrize("folder, load", [("COURSE_GPT", "pretrained"), ("SPAM_GPT", "classifier"), ("ASSISTANT_GPT", "instruction_model")])  # fmt: skip
+def test_what_ships_names_the_first_tokenizer(folder, load, tmp_path, monkeypatch):
+    stored = json.loads((getattr(editions, folder) / "config.json").read_text())
+    assert stored.pop("tokenizer") == FIRST == editions.tokenizer_sha256(editions.COURSE_TOKENIZER)
+    assert getattr(editions, load)()[1] == stored  # without the entry
+    monkeypatch.setattr(editions, "COURSE_TOKENIZER", other_tokenizer(tmp_path))
+    with pytest.raises(ValueError, match=f"{folder.lower()} holds a model made with another"):
+        getattr(editions, load)()
+
+
+def test_a_model_with_another_tokenizer_is_refused(copy, tmp_path):
+    other = other_tokenizer(tmp_path)
+    name = editions.tokenizer_sha256(other)
+    with pytest.raises(ValueError) as caught:
+        editions.load_model(copy, other)
+    for part in (str(copy), f"course_tokenizer.txt ({FIRST[:12]})", name[:12], "train the model"):
+        assert part in str(caught.value)
+    model, cfg = editions.load_model(copy)
+    editions.save_model(copy, model, cfg, "step\n", other)
+    assert json.loads((copy / "config.json").read_text())["tokenizer"] == name
+    assert editions.load_model(copy, other)[1] == cfg
+    with pytest.raises(ValueError, match=f"{name[:12]}.*, not course_tokenizer.txt"):
+        editions.load_model(copy)
+
+
+def test_a_model_that_names_no_tokenizer_is_refused_until_it_does(copy, tmp_path):
+    renamed(copy, tokenizer=None)
+    with pytest.raises(ValueError) as caught:
+        editions.pretrained()
+    line = f'"tokenizer": "{FIRST}"'
+    for part in (str(copy / "config.json"), "older version", "course_tokenizer.txt", line):
+        assert part in str(caught.value)
+    text = (copy / "config.json").read_text()
+    (copy / "config.json").write_text(text.replace("{", "{" + line + ",", 1))
+    assert editions.pretrained()[1]["n_layers"] == 6  # SHA256SUMS need not be touched
+    with pytest.raises(ValueError, match="made with another tokenizer"):
+        editions.load_model(copy, other_tokenizer(tmp_path))
+
+
+def test_a_name_that_is_no_checksum(copy):
+    renamed(copy, tokenizer=["x"])
+    with pytest.raises(ValueError, match="the course does not know"):
+        editions.pretrained()
+
+
+def test_a_model_of_gpt2s_size_has_gpt2s_tokenizer(tmp_path):
+    cfg = {"vocab_size": editions.GPT2_TOKENS, "context_length": 8, "emb_dim": 2, "n_heads": 1}
+    cfg |= {"n_layers": 1, "drop_rate": 0.0, "qkv_bias": True, "tie_weights": True}
+    editions.save_model(tmp_path / "model", GPTModel(cfg), cfg, "step\n")
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["tokenizer"] == "gpt2"
+    assert editions.load_model(tmp_path / "model")[1] == cfg
+    renamed(tmp_path / "model", tokenizer=None)
+    with pytest.raises(ValueError, match='add "tokenizer": "gpt2"'):
+        editions.load_model(tmp_path / "model")

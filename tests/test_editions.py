@@ -4,9 +4,12 @@ import hashlib
 import os
 
 import pytest
+from scripts import scripts
 
 from shared import assets, editions
-from shared.text_data import make_encoding
+from shared.text_data import GPT2_SPLIT_PATTERN, make_encoding, train_bpe
+
+(train_tokenizer,) = scripts(editions.CHAPTER_2, "train_tokenizer")
 
 REAL = assets.cache_folder()
 EXAMPLE = "Hello, do you like tea? <|endoftext|> In the sunlit terracesof someunknownPlace."
@@ -149,6 +152,38 @@ def test_windows_line_ends_are_no_damage(tmp_path):
     assert editions.load_ranks(tmp_path / "tokens.txt") == editions.load_ranks(
         editions.COURSE_TOKENIZER
     )
+
+
+def test_a_tokenizer_file_without_a_pattern_is_as_it_was(tmp_path):
+    path = tmp_path / "tokens.txt"
+    ranks = editions.load_ranks(editions.COURSE_TOKENIZER)
+    train_tokenizer.save_ranks(path, ranks, ["A note."])
+    first, *lines = path.read_text(encoding="utf-8").splitlines()
+    assert [first, *lines] == ["# A note.", *editions.COURSE_TOKENIZER.read_text().splitlines()[3:]]
+    assert editions.tokenizer_sha256(path) == lines[0].split()[-1]
+    assert editions.load_encoding(path)._pat_str == GPT2_SPLIT_PATTERN
+
+
+def test_a_tokenizer_file_with_a_pattern(tmp_path):
+    plain, apart = tmp_path / "plain.txt", tmp_path / "apart.txt"
+    ranks = train_bpe("In 1996 and 1997. " * 9, 270, pattern=train_tokenizer.DIGITS_APART)
+    train_tokenizer.save_ranks(plain, ranks, ["A note."])
+    train_tokenizer.save_ranks(apart, ranks, ["A note."], train_tokenizer.DIGITS_APART)
+    assert editions.tokenizer_sha256(plain) != editions.tokenizer_sha256(apart)
+    assert editions.load_ranks(plain) == editions.load_ranks(apart) == ranks
+    encoding = editions.load_encoding(apart, name="apart")
+    assert encoding is editions.load_encoding(apart, name="apart")
+    assert (encoding.name, encoding.n_vocab) == ("apart", len(ranks) + 1)
+    assert encoding._pat_str == train_tokenizer.DIGITS_APART
+    (line,) = [line for line in apart.read_text().splitlines() if "Split pattern" in line]
+    assert line == f"# Split pattern: {train_tokenizer.DIGITS_APART!r}"
+    for old, new in ((r"\\p{N}|", r" ?\\p{N}+|"), (line + "\n", "")):
+        changed = apart.read_text().replace(old, new)
+        assert changed != apart.read_text()
+        (tmp_path / "damaged.txt").write_text(changed)
+        for call in (editions.load_ranks, editions.load_encoding, editions.tokenizer_sha256):
+            with pytest.raises(ValueError, match="damaged.txt is missing or damaged"):
+                call(tmp_path / "damaged.txt")
 
 
 @pytest.mark.parametrize("model", ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"])

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,9 +21,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from shared import editions
-from shared.corpus import read_documents, sample
+from shared.corpus import read_documents, split_held_out
 from shared.gpt_model import GPTModel
-from shared.text_data import make_encoding
+from shared.pretraining import bits_per_byte
 
 FOLDER = Path(__file__).resolve().parents[1] / "ch05_pretraining"
 sys.path.insert(0, str(FOLDER))
@@ -32,7 +33,7 @@ import pretrain  # noqa: E402
 END = 4095
 WORDS = "the old miller and his three sons went to a far river but no boat was there".split()
 TINY = "--layers 1 --width 16 --heads 2 --context 16 --batch 64 --piece 2 --warmup 200"
-TINY += " --log-tokens 128 --held-out 2 --precision fp32 --device cpu --tokens 1024"
+TINY += " --log-tokens 128 --precision fp32 --device cpu --file-tokens 2000 --tokens 1024"
 CFG = {"vocab_size": 4096, "context_length": 16, "emb_dim": 16, "n_heads": 2, "n_layers": 2}
 CFG |= {"drop_rate": 0.0, "qkv_bias": True, "tie_weights": True}
 
@@ -40,16 +41,27 @@ CFG |= {"drop_rate": 0.0, "qkv_bias": True, "tie_weights": True}
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     """Six works of some hundred tokens, each about another number."""
-    folder = tmp_path_factory.mktemp("corpus")
+    folder = tmp_path_factory.mktemp("toy") / "corpus"
+    folder.mkdir()
     lines = [[WORDS[(7 * i * i + i * work) % 17] for i in range(300)] for work in range(6)]
     texts = [f"Work {i}\n\n{' '.join(line)} {i}{i}{i}." for i, line in enumerate(lines)]
     (folder / "works.txt").write_text("\n<|endoftext|>\n".join(texts), encoding="utf-8")
     return folder
 
 
+def held_out(corpus, *titles):
+    """A list of works that are held out, beside the corpus."""
+    path = corpus.parent / f"held_out{''.join(titles)[-1:]}.tsv"
+    if not path.exists():
+        rows = [f"{title}\t\n" for title in titles or ("Work 1", "Work 4")]
+        path.write_text("title\tsha256\n" + "".join(rows))
+    return path
+
+
 def arguments(corpus, out, *more):
     """Later ones override earlier ones."""
-    return ["--corpus", str(corpus), "--out", str(out), *TINY.split(), *map(str, more)]
+    given = ["--corpus", corpus, "--out", out, "--held-out", held_out(corpus)]
+    return [*map(str, given), *TINY.split(), *map(str, more)]
 
 
 def run(corpus, out, *more):
@@ -75,6 +87,18 @@ def refused(*given):
 
 def weights(out):
     return torch.load(out / "state.pt", weights_only=True)["model"]
+
+
+def same_rows(one, other):
+    """Whether two logs are equal but for sums in another order: losses and, before the clipping, gradients."""
+    digits = {"grad_norm": 2e-4}  # rounded to four
+    close = [abs(a[k] - b[k]) <= digits.get(k, 2e-5) for a, b in zip(one, other) for k in a]
+    return [*map(list, one)] == [*map(list, other)] and all(close)
+
+
+def files(out):
+    """The files of a run by name."""
+    return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
 
 
 def same_weights(one, other):
@@ -106,14 +130,53 @@ def unkilled(corpus, tmp_path_factory):
 # --- schedule, groups, first weights ---
 
 
-def test_the_learning_rate_rises_and_falls():
-    rate = [pretrain.learning_rate(t, total=1000, warmup=100, peak=2.0) for t in range(1001)]
-    assert rate[0] == 0 and rate[50] == 1 and rate[100] == 2
-    assert rate[550] == pytest.approx(1) and rate[1000] == pytest.approx(0)
-    assert rate[:101] == sorted(rate[:101]) and rate[100:] == sorted(rate[100:], reverse=True)
-    assert pretrain.learning_rate(0, 10, 0, 1.0) == 1.0  # no warm-up
-    assert pretrain.learning_rate(10, 10, 10, 1.0) == 1.0  # nothing else
-    assert pretrain.learning_rate(99, 10, 1, 1.0, last=0.1) == pytest.approx(0.1)  # beyond the end
+def rates(total, warmup, decay, batch=1, lr=2.0):
+    run = SimpleNamespace(total=total, warmup=warmup, decay=decay, lr=lr)
+    return [pretrain.learning_rate(before, batch, run) for before in range(0, total, batch)]
+
+
+def test_the_learning_rate_rises_stays_and_falls():
+    rate = rates(1000, 100, 200)
+    assert rate[0] == pytest.approx(0.02) and rate[49] == 1 and rate[98] < 2
+    assert set(rate[99:801]) == {2.0} and rate[801] < 2
+    assert rate[900] == 1 and rate[999] == pytest.approx(0.01)
+    assert rate[:100] == sorted(rate[:100]) and rate[800:] == sorted(rate[800:], reverse=True)
+
+
+def test_the_learning_rate_at_the_corners():
+    assert set(rates(50, 0, 0)) == {2.0}  # neither warm-up nor decay
+    assert rates(4, 0, 4) == [2.0, 1.5, 1.0, 0.5]  # nothing but decay
+    assert rates(4, 4, 0) == [0.5, 1.0, 1.5, 2.0]  # nothing but warm-up
+    assert rates(4, 2, 2) == [1.0, 2.0, 2.0, 1.0]
+    for warmup, decay in ((0, 0), (0, 64), (64, 0)):  # one step
+        assert rates(64, warmup, decay, 64) == [2.0]
+    assert rates(128, 32, 32, 64) == [2.0, 2.0]  # steps that are longer than either
+
+
+@pytest.mark.parametrize(
+    "given, tokens, warmup, decay",
+    [
+        ((None, None), 1024, 102, 204),
+        ((None, None), 10e6, 400_000, 2_000_000),
+        ((None, 0.0), 1e6, 100_000, 0),
+        ((0.0, 1e5), 1e6, 0, 100_000),
+    ],
+)
+def test_the_plan_of_a_run(given, tokens, warmup, decay):
+    options = {"asked_warmup": given[0], "asked_decay": given[1], "minutes": None}
+    run = SimpleNamespace(tokens=tokens, batches=[(0, 64)], out=Path("run"), **options)
+    state = {"tokens": 0, "step": 0, "total": 0, "decay": 0, "decaying": False}
+    pretrain.plan(run, None, state)
+    assert (run.total, run.warmup, run.decay) == (tokens, warmup, decay)
+    assert (state["total"], state["decay"]) == (tokens, decay)
+
+
+def test_the_last_batch_that_has_begun_counts():
+    batches = [(0.0, 64), (256.0, 128), (600.0, 192)]
+    sizes = [pretrain.batch_at(tokens, batches) for tokens in (0, 255, 256, 599, 600, math.inf)]
+    assert sizes == [64, 64, 128, 128, 192, 192]
+    run = SimpleNamespace(total=1000, batches=batches)
+    assert not pretrain.finished(run, {"tokens": 808}) and pretrain.finished(run, {"tokens": 809})
 
 
 def test_only_matrices_decay_and_a_tied_one_counts_once():
@@ -147,80 +210,26 @@ def test_first_weights_start_at_the_loss_of_a_guess():
 # --- tokens ---
 
 
-def test_the_stored_tokens_are_the_tokenizers(corpus, tmp_path, monkeypatch):
+def test_the_stored_tokens_are_the_tokenizers(corpus, tmp_path):
     tokenizer = editions.tokenizer()
-    paths = pretrain.prepare_corpus(corpus, tmp_path, tokenizer, 2)
-    parts = sample(read_documents(corpus), math.inf, 2, 123)
+    run(corpus, tmp_path)
+    parts = split_held_out(read_documents(corpus), held_out(corpus))
+    paths = [next(tmp_path.glob(pattern)) for pattern in ("train-corpus-*.npy", "valid-*.npy")]
     for path, documents in zip(paths, parts):
         expected = [END]
         for document in documents:
             expected += [*tokenizer.encode(document.text), END]
-        stored = pretrain.Windows(path, 16, 0).tokens
-        assert isinstance(stored, np.memmap) and stored.dtype == np.uint16
-        assert stored.tolist() == expected
-
-    def never(*_):
-        raise AssertionError("tokenised again")
-
-    monkeypatch.setattr(pretrain, "save_tokens", never)
-    assert pretrain.prepare_corpus(corpus, tmp_path, tokenizer, 2) == paths
-    with pytest.raises(AssertionError, match="tokenised again"):  # other works held out
-        pretrain.prepare_corpus(corpus, tmp_path, tokenizer, 3)
-
-
-def test_a_changed_corpus_is_another_one(corpus, tmp_path):
-    copy = tmp_path / "corpus"
-    copy.mkdir()
-    text = (corpus / "works.txt").read_text()
-    (copy / "works.txt").write_text(text)
-    tokenizer = editions.tokenizer()
-    before = pretrain.prepare_corpus(copy, tmp_path, tokenizer, 2)
-    (copy / "works.txt").write_text(text.replace("river", "lake"))
-    assert pretrain.prepare_corpus(copy, tmp_path, tokenizer, 2)[0] != before[0]
-
-
-def test_no_work_is_on_both_sides(corpus, tmp_path):
-    tokenizer = editions.tokenizer()
-    paths = pretrain.prepare_corpus(corpus, tmp_path, tokenizer, 2)
+        stored = np.load(path)
+        assert stored.dtype == np.uint16 and stored.tolist() == expected
     train, valid = (tokenizer.decode(np.load(path).tolist()) for path in paths)
-    titles = [set(re.findall(r"Work \d", text)) for text in (train, valid)]
-    assert [len(each) for each in titles] == [4, 2] and not titles[0] & titles[1]
+    titles = [re.findall(r"Work \d", text) for text in (train, valid)]
+    assert titles == [["Work 0", "Work 2", "Work 3", "Work 5"], ["Work 1", "Work 4"]]
 
 
-def test_the_defaults_hold_out_what_the_tokenizer_never_saw():
-    source = (editions.CHAPTER_2 / "train_tokenizer.py").read_text(encoding="utf-8")
-    ours = (FOLDER / "pretrain.py").read_text(encoding="utf-8")
-    held_out = r'"--held-out",\s*type=int, default=(\d+)'
-    assert re.search(held_out, source)[1] == re.search(held_out, ours)[1]
-    assert re.search(r'"--seed", type=int, default=(\d+)', source)[1] == str(pretrain.SPLIT_SEED)
-
-
-def test_every_window_once_an_epoch_and_always_the_same(tmp_path):
-    np.save(tmp_path / "tokens.npy", np.arange(100, dtype=np.uint16))
-    windows = pretrain.Windows(tmp_path / "tokens.npy", 8, seed=5)
-    n = windows.per_epoch
-    assert n == 11
-    first, second = ([windows[i].tolist() for i in range(e * n, e * n + n)] for e in (0, 1))
-    for epoch in (first, second):
-        starts = sorted(window[0] for window in epoch)
-        assert all(w == list(range(w[0], w[0] + 9)) for w in epoch)
-        assert [b - a for a, b in zip(starts, starts[1:])] == [8] * (n - 1)
-    assert first != second and windows[3].dtype == torch.int64
-    again = pretrain.Windows(tmp_path / "tokens.npy", 8, seed=5)
-    assert again[n + 2].tolist() == second[2] and again[0].tolist() == first[0]
-    assert pretrain.Windows(tmp_path / "tokens.npy", 8, seed=6)[0].tolist() != first[0]
-    with pytest.raises(ValueError, match="has only 100 tokens: windows of 50 need at least 101"):
-        pretrain.Windows(tmp_path / "tokens.npy", 50, seed=5)
-
-
-@pytest.mark.parametrize("share", [0, 0.25, 1 / 3, 0.9])
-def test_the_share_of_worksheets_is_kept_and_nothing_skipped(share):
-    prose, sheets = [("p", i) for i in range(1000)], [("s", i) for i in range(1000)]
-    drawn = [pretrain.mixed(prose, sheets, share, n) for n in range(1000)]
-    for kind, among in (("p", 1 - share), ("s", share)):
-        numbers = [number for k, number in drawn if k == kind]
-        assert numbers == list(range(len(numbers)))
-        assert len(numbers) == pytest.approx(1000 * among, abs=1)
+def test_the_same_list_is_held_out_of_tokenizer_and_model():
+    for script in (editions.CHAPTER_2 / "train_tokenizer.py", FOLDER / "pretrain.py"):
+        source = script.read_text(encoding="utf-8")
+        assert re.search(r'"--held-out",\s*type=Path,\s*default=HELD_OUT', source), script
 
 
 # --- losses ---
@@ -245,10 +254,12 @@ def test_bits_per_byte_by_hand():
         tokens += [*tokenizer.encode(text), END]
     counts = torch.tensor([len(token) for token in pretrain.vocabulary(tokenizer)])
     context = len(tokens) - 1
-    nats, bits = pretrain.evaluate(Uniform(), np.array(tokens, dtype=np.uint16), counts, context)
-    size = sum(len(text.encode()) for text in texts)
-    assert nats == pytest.approx(math.log(4096))
-    assert bits == pytest.approx(12 * context / size)  # 12 bits a token; the ends of text cost, too
+    given = np.array(tokens, dtype=np.uint16), counts, context
+    nats, count, size = pretrain.evaluate(Uniform(), *given)
+    assert (count, size) == (context, sum(len(text.encode()) for text in texts))
+    assert nats == pytest.approx(context * math.log(4096))
+    # 12 bits a token; the ends of text cost, too
+    assert bits_per_byte(nats, size) == pytest.approx(12 * context / size)
 
 
 def test_evaluation_agrees_with_one_window_at_a_time():
@@ -256,8 +267,8 @@ def test_evaluation_agrees_with_one_window_at_a_time():
     model = GPTModel(CFG | {"drop_rate": 0.5}).train()
     tokens = np.random.default_rng(1).integers(0, 4096, 16 * 21 + 5).astype(np.uint16)
     counts = torch.arange(4096)
-    for most, numbers in ((None, range(21)), (7, range(0, 21, 3))):
-        nats, bits = pretrain.evaluate(model, tokens, counts, 16, most, batch=4)
+    for most, numbers in ((None, range(21)), (7, range(0, 22, 4))):
+        found = pretrain.evaluate(model, tokens, counts, 16, most, batch=4)
         assert model.training
         total = size = 0.0
         for i in numbers:
@@ -266,9 +277,14 @@ def test_evaluation_agrees_with_one_window_at_a_time():
                 logits = model.eval()(window[None, :-1])[0]
             total += F.cross_entropy(logits, window[1:], reduction="sum").item()
             size += window[1:].sum().item()
+        if not most:  # the last window is shorter
+            window = torch.from_numpy(tokens[16 * 21 :].astype(np.int64))
+            with torch.no_grad():
+                logits = model(window[None, :-1])[0]
+            total += F.cross_entropy(logits, window[1:], reduction="sum").item()
+            size += window[1:].sum().item()
         model.train()
-        assert nats == pytest.approx(total / 16 / len(numbers), rel=1e-5)
-        assert bits == pytest.approx(total / math.log(2) / size, rel=1e-5)
+        assert found == (pytest.approx(total, rel=1e-5), 16 * len(numbers) + 4 * (not most), size)
 
 
 def test_attention_by_products_is_attention():
@@ -299,31 +315,77 @@ def test_what_a_run_leaves(unkilled, capsys):
     out, rows = unkilled
     assert [row["tokens"] for row in rows] == list(range(128, 1025, 128))
     assert rows[-1]["train_loss"] < rows[0]["train_loss"] < math.log(4096) + 0.1
-    assert list(rows[0]) == ["tokens", "train_loss", "valid_loss", "bits_per_byte", "lr"]
-    cfg = json.loads((out / "config.json").read_text())
-    model = GPTModel(cfg)
+    columns = ["tokens", "train_loss", "valid_loss", "bits_per_byte", "lr", "grad_norm"]
+    assert list(rows[0]) == columns
+    model = GPTModel(configuration(out))
     stored = safetensors.torch.load_file(out / "model.safetensors")
     assert {t.dtype for t in stored.values()} == {torch.float16} and "out_head.weight" not in stored
     model.load_state_dict(stored)
     assert model.tok_emb.weight is model.out_head.weight
     for name, tensor in weights(out).items():
         assert torch.equal(model.state_dict()[name], tensor.half().float())
-    assert not list(out.glob("*unfinished*"))
+    assert {path.name.partition("-")[0] for path in out.iterdir()} == set(
+        "train valid config.json model.safetensors log.csv weights stable.pt state.pt state.previous.pt".split()
+    )
+
+
+def configuration(out):
+    """config.json without the tokenizer, which it names."""
+    cfg = json.loads((out / "config.json").read_text())
+    assert cfg.pop("tokenizer") == editions.tokenizer_sha256(editions.COURSE_TOKENIZER)
+    return cfg
+
+
+def test_the_weights_at_the_last_rows_are_kept(corpus, tmp_path, unkilled):
+    out, rows = unkilled
+    kept = sorted((out / "weights").iterdir())
+    assert [int(path.stem) for path in kept] == [row["tokens"] for row in rows[-8:]]
+    assert kept[-1].read_bytes() == (out / "model.safetensors").read_bytes()
+    rows = run(corpus, tmp_path, "--log-tokens", 64)
+    kept = sorted((tmp_path / "weights").iterdir())
+    assert len(rows) == 16 and [int(path.stem) for path in kept] == list(range(576, 1025, 64))
 
 
 def test_the_last_row_is_all_of_the_validation_text(unkilled):
     out, rows = unkilled
-    model = GPTModel(json.loads((out / "config.json").read_text()))
+    model = GPTModel(configuration(out))
     model.load_state_dict(weights(out))
     tokens = np.load(next(out.glob("valid-*.npy")))
     counts = torch.tensor([len(token) for token in pretrain.vocabulary(editions.tokenizer())])
-    nats, bits = pretrain.evaluate(model, tokens, counts, 16)
-    assert (rows[-1]["valid_loss"], rows[-1]["bits_per_byte"]) == pytest.approx((nats, bits), 1e-5)
+    nats, count, size = pretrain.evaluate(model, tokens, counts, 16)
+    assert count == len(tokens) - 1
+    expected = nats / count, bits_per_byte(nats, size)
+    assert (rows[-1]["valid_loss"], rows[-1]["bits_per_byte"]) == pytest.approx(expected, 1e-5)
 
 
 @pytest.mark.parametrize("tokens, steps", [(64, 1), (127, 1), (130, 2), (1e3, 15)])
 def test_the_budget_is_never_exceeded(corpus, tmp_path, tokens, steps):
-    assert run(corpus, tmp_path, "--tokens", tokens)[-1]["tokens"] == 64 * steps
+    assert run(corpus, tmp_path, "--tokens", tokens, "--warmup", 20)[-1]["tokens"] == 64 * steps
+
+
+def test_batches_may_grow_on_the_way(corpus, tmp_path, monkeypatch):
+    given = ["--batch", "64", "128@256", "192@600"]
+    sizes, step = [], pretrain.train_step
+
+    def noted(loss, optimizers, state, *rest):
+        before = state["tokens"], state["windows"], sum(state["read"].values())
+        stop = step(loss, optimizers, state, *rest)
+        after = state["tokens"], state["windows"], sum(state["read"].values())
+        sizes.append(after[0] - before[0])
+        assert {16 * (b - a) for a, b in zip(before[1:], after[1:])} == {sizes[-1]}
+        return stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain, "train_step", noted)
+        expected = run(corpus, tmp_path / "a", *given)
+    assert sizes == [64] * 4 + [128] * 3 + [192] * 2
+    assert [row["tokens"] for row in expected] == [128, 256, 384, 512, 640, 832, 1024]
+    stopped(corpus, tmp_path / "b", monkeypatch, *given, at=3)
+    stopped(corpus, tmp_path / "b", monkeypatch, *given, at=6)
+    assert run(corpus, tmp_path / "b", *given) == expected
+    assert same_weights(tmp_path / "a", tmp_path / "b")
+    assert "192@600" not in (message := refused(corpus, tmp_path / "b", "--batch", "64"))
+    assert "is of another run (batch" in message
 
 
 def test_minutes_become_tokens_once(corpus, tmp_path, monkeypatch):
@@ -339,46 +401,98 @@ def test_minutes_become_tokens_once(corpus, tmp_path, monkeypatch):
 
 
 def test_measuring_the_speed_moves_no_weight(corpus, tmp_path, monkeypatch, unkilled):
-    zero_state = pretrain.new_state
+    plan = pretrain.plan
 
-    def measure_first(run, loss):
-        assert pretrain.measure_speed(loss, run, seconds=0.05) > 0
-        return zero_state(run, loss)
+    def measure_first(run, loss, state):
+        assert pretrain.measure_speed(loss, run, state, seconds=0.05) > 0
+        plan(run, loss, state)
 
-    monkeypatch.setattr(pretrain, "new_state", measure_first)
+    monkeypatch.setattr(pretrain, "plan", measure_first)
     assert run(corpus, tmp_path) == unkilled[1] and same_weights(tmp_path, unkilled[0])
 
 
 def test_pieces_change_nothing_but_rounding(corpus, tmp_path, unkilled):
     rows = run(corpus, tmp_path, "--piece", 4)
-    for row, other in zip(rows, unkilled[1], strict=True):
-        assert row == pytest.approx(other, abs=1e-5)
+    assert same_rows(rows, unkilled[1])
 
 
-def test_worksheets_are_part_of_the_stream(corpus, tmp_path, monkeypatch, unkilled):
-    rows = run(corpus, tmp_path / "a", "--worksheets", 0.5)
-    (path,) = (tmp_path / "a").glob("worksheets-*.npy")
-    sheets = np.load(path)
+@pytest.mark.parametrize("name", ["worksheets", "knowledge"])
+def test_what_programs_write_is_part_of_the_stream(corpus, tmp_path, monkeypatch, unkilled, name):
+    given = [f"--{name}", 0.5]
+    rows = run(corpus, tmp_path / "a", *given)
+    (path,) = (tmp_path / "a").glob(f"{name}-*.npy")
+    tokenizer = editions.tokenizer()
+    import knowledge
     import worksheets
 
-    first = editions.tokenizer().encode(next(worksheets.documents(123)))
-    assert sheets[: len(first) + 2].tolist() == [END, *first, END]
+    words = worksheets.second_words(tokenizer)
+    texts = {
+        "worksheets": worksheets.documents(123_000, words),
+        "knowledge": knowledge.documents(123_000),
+    }
+    first = tokenizer.encode(next(texts[name]))
+    assert np.load(path)[: len(first) + 2].tolist() == [END, *first, END]
     assert rows[-1]["train_loss"] != unkilled[1][-1]["train_loss"]
-    stopped(corpus, tmp_path / "b", monkeypatch, "--worksheets", 0.5)
-    monkeypatch.setattr(worksheets, "documents", None)  # what was begun with one text ends with it
-    assert run(corpus, tmp_path / "b", "--worksheets", 0.5) == rows
+    read = torch.load(tmp_path / "a" / "state.pt", weights_only=True)["read"]
+    assert sum(read.values()) == 64 and read[name] == pytest.approx(32, abs=1)
+    stopped(corpus, tmp_path / "b", monkeypatch, *given)
+    assert run(corpus, tmp_path / "b", *given) == rows
     assert same_weights(tmp_path / "a", tmp_path / "b")
 
 
+def test_shares_may_change_on_the_way_and_nothing_is_skipped(corpus, tmp_path, monkeypatch):
+    stopped(corpus, tmp_path, monkeypatch, at=8)
+    run(corpus, tmp_path, "--worksheets", 0.25, "--knowledge", 0.25)
+    read = torch.load(tmp_path / "state.pt", weights_only=True)["read"]
+    assert sum(read.values()) == 64
+    assert read["corpus"] == pytest.approx(48, abs=2) and read["knowledge"] == pytest.approx(
+        8, abs=2
+    )
+
+
+def test_further_texts_are_measured_by_name(corpus, tmp_path, unkilled):
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    (shelf / "talk.txt").write_text("Hello there!\n<|endoftext|>\nGood morning, " + "dear " * 40)
+    (shelf / "news.en.txt").write_text("The river rose again last night. " * 20)
+    rows = run(corpus, tmp_path / "out", "--valid", shelf, corpus / "works.txt")
+    names = ["bits_per_byte", "bits_news", "bits_talk", "bits_works"]
+    assert [name for name in rows[0] if name.startswith("bits")] == names
+    for row, other in zip(rows, unkilled[1], strict=True):
+        assert {key: row[key] for key in other} == other
+        assert all(0 < row[name] < 12 for name in names)
+    tokenizer = editions.tokenizer()
+    text = read_documents(shelf / "news.en.txt")[0].text
+    ids = np.array([END, *tokenizer.encode(text)], dtype=np.uint16)
+    counts = torch.tensor([len(token) for token in pretrain.vocabulary(tokenizer)])
+    model = GPTModel(configuration(tmp_path / "out"))
+    model.load_state_dict(weights(tmp_path / "out"))
+    nats, _, size = pretrain.evaluate(model, ids, counts, 16)
+    assert rows[-1]["bits_news"] == pytest.approx(bits_per_byte(nats, size), rel=1e-5)
+
+
+def test_another_tokenizer_can_be_given(corpus, tmp_path, unkilled):
+    given = ["--tokenizer", editions.COURSE_TOKENIZER_2, "--tokens", 128, "--warmup", 0]
+    run(corpus, tmp_path / "second", *given)
+    cfg = json.loads((tmp_path / "second" / "config.json").read_text())
+    assert cfg["tokenizer"] == editions.tokenizer_sha256(editions.COURSE_TOKENIZER_2)
+    model = tmp_path / "second" / "model.safetensors"
+    message = refused(corpus, tmp_path / "first", "--weights", model)
+    assert "made with another tokenizer" in message
+
+
 def test_copying_is_measured_where_the_context_is_long_enough(corpus, tmp_path):
-    long = ["--context", 200, "--batch", 200, "--tokens", 200, "--width", 8]
-    row = run(corpus, tmp_path, *long)[-1]
-    assert 0 <= row["repeated_tokens"] < 0.2
+    long = ["--context", 200, "--batch", 200, "--tokens", 200, "--width", 8, "--warmup", 0]
+    row = run(corpus, tmp_path / "a", *long)[-1]
+    assert 0 <= row["repeated_tokens"] < 0.2 and "known" not in row
+    row = run(corpus, tmp_path / "b", *long, "--knowledge", 0.1)[-1]  # and what it knows, too
+    assert 0 <= row["known"] < 0.6 and 0 <= row["left_out"] < 0.6
 
 
 def test_a_run_can_begin_with_another_runs_model(corpus, tmp_path, unkilled):
     model = unkilled[0] / "model.safetensors"
-    rows = run(corpus, tmp_path / "a", "--weights", model, "--seed", 124, "--tokens", 64, "--lr", 0)
+    given = ["--seed", 124, "--tokens", 64, "--lr", 0, "--warmup", 0]
+    rows = run(corpus, tmp_path / "a", "--weights", model, *given)
     assert rows[-1]["train_loss"] < unkilled[1][0]["train_loss"] - 0.2
     message = refused(corpus, tmp_path / "b", "--weights", model, "--width", 32)
     assert "model.safetensors does not fit" in message and "size mismatch" in message
@@ -416,10 +530,11 @@ def test_killed_and_continued_equals_unkilled(corpus, tmp_path):
     states = [tmp_path / "b" / name for name in ("state.pt", "state.previous.pt")]
     state = next(path for path in states if path.exists())
     assert 0 < torch.load(state, weights_only=True)["step"] < 3000 // 64
-    (tmp_path / "b" / "state.pt.unfinished-1").write_bytes(b"as a kill would leave it")
+    for name in ("state.pt", "weights/000000000128.safetensors"):
+        (tmp_path / "b" / f"{name}.unfinished-1").write_bytes(b"as a kill would leave it")
     assert run(corpus, tmp_path / "b", *long) == expected
     assert same_weights(tmp_path / "a", tmp_path / "b")
-    assert not list((tmp_path / "b").glob("*unfinished*"))
+    assert not list((tmp_path / "b").rglob("*unfinished*"))
 
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
@@ -428,7 +543,7 @@ def test_asked_to_stop_it_saves_and_continues_later(corpus, tmp_path, monkeypatc
     stopped(corpus, tmp_path, monkeypatch, at=7, by=by)
     assert signal.getsignal(by) == handler
     state = torch.load(tmp_path / "state.pt", weights_only=True)
-    assert (state["step"], state["since"], len(log(tmp_path))) == (7, 1, 3)
+    assert (state["step"], state["since"], len(log(tmp_path))) == (7, 64, 3)
     assert run(corpus, tmp_path) == unkilled[1] and same_weights(tmp_path, unkilled[0])
 
 
@@ -452,7 +567,7 @@ def test_muon_moves_the_matrices_of_blocks_and_continues_like_adamw(corpus, tmp_
     assert same_weights(tmp_path / "a", tmp_path / "b")
 
 
-def test_two_processes_make_the_losses_of_one(corpus, tmp_path):
+def test_two_processes_make_losses_and_gradients_of_one(corpus, tmp_path):
     given = ["--worksheets", 0.25, "--tokens", 640]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     process = script(arguments(corpus, tmp_path / "two", *given, "--piece", 1), *torchrun)
@@ -460,12 +575,48 @@ def test_two_processes_make_the_losses_of_one(corpus, tmp_path):
     printed, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert "2 process(es)" in printed
-    for row, other in zip(log(tmp_path / "two"), expected, strict=True):
-        assert row == pytest.approx(other, abs=2e-5)  # sums in another order
+    assert same_rows(log(tmp_path / "two"), expected)
     ours, theirs = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert ours.keys() == theirs.keys()  # none begins with "module."
     assert all(torch.allclose(ours[k], theirs[k], atol=1e-4) for k in ours)
     run(corpus, tmp_path / "two", *given)  # and one process takes up what two have left
+
+
+def test_a_factor_in_the_gradient_would_be_noticed(corpus, tmp_path, monkeypatch, unkilled):
+    backward = pretrain.backward
+
+    def doubled(loss, *rest):
+        nats = backward(loss, *rest)
+        for parameter in loss.parameters():
+            parameter.grad.mul_(2)
+        return nats
+
+    monkeypatch.setattr(pretrain, "backward", doubled)
+    rows, expected = run(corpus, tmp_path), unkilled[1]
+    assert not same_rows(rows, expected)
+    # but hardly by the losses: AdamW divides by the gradient's size, and a clipped one has none
+    for row, other in zip(rows, expected):
+        assert row["train_loss"] == pytest.approx(other["train_loss"], abs=0.02)
+        assert row["grad_norm"] > 1.5 * other["grad_norm"]
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_the_mean_over_processes_is_the_gradient_of_all(world):
+    """What DistributedDataParallel does, by hand: each process has its part, and the gradients are averaged."""
+
+    class Loss(pretrain.Loss):
+        no_sync = pretrain.nullcontext
+
+    torch.manual_seed(1)
+    loss, windows = Loss(GPTModel(CFG)), torch.randint(4096, (8, 17))
+    (loss(windows) / 128).backward()
+    expected = [p.grad.clone() for p in loss.parameters()]
+    loss.zero_grad()
+    run = SimpleNamespace(world=world, piece=2, device="cpu", autocast=pretrain.nullcontext)
+    nats = sum(pretrain.backward(loss, own, run, 128) for own in windows.chunk(world))
+    assert nats == pytest.approx(loss(windows).item(), rel=1e-6)
+    for parameter, gradient in zip(loss.parameters(), expected):
+        assert torch.allclose(parameter.grad / world, gradient, rtol=1e-4, atol=1e-7)
 
 
 def test_two_processes_refuse_in_one_line(tmp_path):
@@ -476,7 +627,113 @@ def test_two_processes_refuse_in_one_line(tmp_path):
     assert errors.count("pretrain: there is no folder") == 1 and 'pretrain.py", line' not in errors
 
 
+# --- a run of a length that is not known yet ---
+
+
+def test_a_run_can_be_held_made_longer_and_decayed(corpus, tmp_path):
+    held, out = ["--decay", 0], tmp_path / "out"
+
+    def equal(*given):
+        """Whether `out`, continued so, is a run that was given that length from the start."""
+        rows, other = run(corpus, out, *given), tmp_path / "other"
+        same = rows == run(corpus, other, *given) and same_weights(out, other)
+        same = same and files(out / "weights") == files(other / "weights")
+        same = (
+            same
+            and (out / "model.safetensors").read_bytes()
+            == (other / "model.safetensors").read_bytes()
+        )
+        other.rename(tmp_path / f"other {time.monotonic()}")
+        return same and rows
+
+    rows = run(corpus, out, "--tokens", 512, *held)
+    assert rows[-1]["lr"] == 2e-3 and not (out / "stable.pt").exists()
+    assert equal(*held)[-1]["tokens"] == 1024
+
+    message = refused(corpus, out, "--decay", 256)  # it would have begun before
+    assert "1,024 tokens behind it" in message and "needs --tokens 1280 or more" in message
+    rows = equal("--tokens", 1280, "--decay", 256)
+    assert rows[-1]["lr"] == pytest.approx(2e-3 / 4)
+
+    before = files(out)
+    for given in (
+        ["--tokens", 1536, "--decay", 256],
+        ["--tokens", 1280, "--decay", 128],
+        ["--tokens", 1280, *held],
+    ):
+        message = refused(corpus, out, *given)
+        assert "has begun to fall: continue with --tokens 1280 --decay 256" in message
+        assert f"rename {out}/stable.pt to state.pt" in message
+    assert files(out) == before
+
+    (out / "stable.pt").rename(out / "state.pt")  # as the message says
+    rows = equal("--tokens", 1600, "--decay", 256)
+    assert [row["lr"] for row in rows[7:11]] == [2e-3] * 4 and rows[-1]["lr"] < 6e-4
+
+
+class Killed(BaseException):
+    """What nothing in the script catches."""
+
+
+def test_killed_as_the_rate_begins_to_fall(corpus, tmp_path, monkeypatch, unkilled):
+    # of 1,024 tokens 204 are decay: it begins after 832, the first step that is past the other 820
+    step = pretrain.train_step
+
+    def killed(loss, optimizers, state, *rest):
+        if state["decaying"]:
+            raise Killed
+        return step(loss, optimizers, state, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(pretrain, "train_step", killed)
+        run(corpus, tmp_path)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert (state["tokens"], state["decaying"]) == (832, False)
+    assert (tmp_path / "stable.pt").read_bytes() == (tmp_path / "state.pt").read_bytes()
+    assert run(corpus, tmp_path) == unkilled[1] and same_weights(tmp_path, unkilled[0])
+
+
+@pytest.mark.parametrize("at", [12, 13, 14])
+def test_stopped_around_the_beginning_of_the_decay(corpus, tmp_path, monkeypatch, unkilled, at):
+    stopped(corpus, tmp_path, monkeypatch, at=at)
+    assert run(corpus, tmp_path) == unkilled[1] and same_weights(tmp_path, unkilled[0])
+
+
 # --- what goes wrong ---
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs Linux's list of open files")
+@pytest.mark.parametrize("how", [Killed, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))])
+@pytest.mark.parametrize("name", ["weights/000000001024", "/state.pt", "/model.safetensors", "/config.json", "/log.csv"])  # fmt: skip
+def test_the_last_save_is_cut_off(corpus, tmp_path, monkeypatch, unkilled, name, how):
+    fsync, ended = os.fsync, []
+    add_row = pretrain.add_row
+
+    def noted(run, model, state):
+        add_row(run, model, state)
+        ended.extend([True] * (state["tokens"] == 1024))
+
+    def cut_off(number):
+        if ended and name in os.readlink(f"/proc/self/fd/{number}"):
+            raise how
+        fsync(number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain, "add_row", noted)
+        patch.setattr(os, "fsync", cut_off)
+        with pytest.raises((Killed, SystemExit)) as caught:
+            run(corpus, tmp_path)
+        assert caught.type is Killed or "No space left on device" in str(caught.value)
+    assert run(corpus, tmp_path) == unkilled[1] and same_weights(tmp_path, unkilled[0])
+    ours, theirs = files(tmp_path), files(unkilled[0])
+    assert ours.keys() == theirs.keys()
+    timed = {"log.csv", "stable.pt", "state.pt", "state.previous.pt"}  # these tell the seconds, too
+    assert all(ours[path] == theirs[path] for path in ours.keys() - timed)
+    one, other = (
+        torch.load(out / "state.pt", weights_only=True) for out in (tmp_path, unkilled[0])
+    )
+    for key in ("identity", "tokens", "windows", "step", "read", "total", "decay", "decaying"):
+        assert one[key] == other[key]
 
 
 def test_a_damaged_state_gives_way_to_the_one_before(
@@ -503,9 +760,9 @@ def test_nothing_but_damaged_states(corpus, tmp_path, monkeypatch):
     [
         (["--width", 32], "emb_dim 16, not 32"),
         (["--lr", 0.5], "lr 0.002, not 0.5"),
-        (["--tokens", 2048], "tokens 1024.0, not 2048.0"),
-        (["--worksheets", 0.5], "worksheets 0.0, not 0.5"),
-        (["--held-out", 3], "corpus-tokenizer"),
+        (["--warmup", 100], "warmup 200.0, not 100.0"),
+        (["--batch", "64", "128@512"], "batch [(0.0, 64)], not [(0.0, 64), (512.0, 128)]"),
+        (["--tokenizer", editions.COURSE_TOKENIZER_2], "tokenizer 75f7998f"),
     ],
 )
 def test_a_state_of_another_run_is_left_alone(corpus, unkilled, change, says):
@@ -515,21 +772,21 @@ def test_a_state_of_another_run_is_left_alone(corpus, unkilled, change, says):
     assert (unkilled[0] / "state.pt").read_bytes() == before
 
 
-def test_a_state_of_another_tokenizer(corpus, unkilled, monkeypatch):
-    other = make_encoding("bytes", {bytes([b]): b for b in range(256)})
-    monkeypatch.setattr(editions, "tokenizer", lambda: other)
-    assert "vocab_size 4096, not 257" in refused(corpus, unkilled[0])
+def test_a_state_of_other_texts_is_left_alone(corpus, unkilled):
+    message = refused(corpus, unkilled[0], "--held-out", held_out(corpus, "Work 2"))
+    assert "is of another run (corpora" in message
 
 
 @pytest.mark.parametrize(
     "files, says",
     [
-        (None, "there is no folder"),
+        (None, "there is no folder or file"),
         ({}, "holds no text"),
         ({"a.txt": b" \n"}, "holds no text"),
         ({"a.txt": "naïve".encode("latin-1")}, "a.txt is not UTF-8"),
-        ({"a.txt": b"One work.", "b.txt": b"Another."}, "2 works cannot be held out of 2"),
+        ({"a.txt": b"Work 1\n\nHeld out."}, "has only 1 tokens: windows of 16 need at least 33"),
         ({f"{i}.txt": b"Short." for i in range(3)}, "tokens: windows of 16 need at least 33"),
+        ({"a.txt": b"Another work. " * 50}, "nothing to validate with"),
     ],
 )
 def test_corpora_that_are_none(tmp_path, files, says):
@@ -545,13 +802,23 @@ def test_corpora_that_are_none(tmp_path, files, says):
 @pytest.mark.parametrize(
     "given, says",
     [
-        (["--held-out", 0], "0 works cannot be held out of 6"),
+        (["--held-out", "none.tsv"], "none.tsv"),
+        (["--batch", "64@10"], "no --batch is for the start"),
+        (["--batch", "64", "60@512"], "--batch 60 is not a multiple of 16 tokens"),
+        (["--warmup", 2000], "are longer than the run (1,024)"),
+        (["--warmup", 900], "are longer than the run (1,024)"),  # with the decay
+        (["--decay", 1000], "are longer than the run (1,024)"),
+        (["--decay", -5], "0 or more"),
+        (["--warmup", -5], "0 or more"),
+        (["--worksheets", 0.5, "--knowledge", 0.5], "leave nothing for the corpora"),
+        (["--valid", "nowhere"], "there is no folder or file nowhere"),
+        (["--file-tokens", 20, "--worksheets", 0.1], "too short for windows of 16"),
         (["--batch", 60], "not a multiple of 16 tokens"),
         (["--context", 0], "not a multiple of 0 tokens"),
         (["--batch", 0], "not a multiple of 16 tokens"),
         (["--worksheets", 1], "is no share"),
         (["--worksheets", -0.1], "is no share"),
-        (["--tokens", 63], "below one step of 64"),
+        (["--tokens", 63, "--warmup", 0], "below one step of 64"),
         (["--heads", 3], "is not divisible by"),
         (["--layers", 0], "n_layers is 0"),
     ],
@@ -565,28 +832,37 @@ def test_a_place_that_cannot_be_written(corpus, tmp_path):
     assert str(tmp_path / "file") in refused(corpus, tmp_path / "file" / "out")
 
 
-def full_disk(monkeypatch, times):
+def test_a_corpus_that_is_called_like_what_is_added(corpus, tmp_path):
+    (tmp_path / "knowledge.txt").write_text((corpus / "works.txt").read_text())
+    message = refused(
+        corpus, tmp_path / "out", "--corpus", tmp_path / "knowledge.txt", "--knowledge", 0.1
+    )
+    assert "a corpus is called knowledge" in message
+
+
+def full_disk(monkeypatch, times, names=".pt"):
     """The disk is full the next so many times that a state is written."""
-    landing, left = pretrain.os.fsync, [times]
+    landing, left = os.fsync, [times]
 
     def fsync(number):
-        if left[0] > 0 and ".pt" in os.readlink(f"/proc/self/fd/{number}"):
+        if left[0] > 0 and re.search(names, os.readlink(f"/proc/self/fd/{number}")):
             left[0] -= 1
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         landing(number)
 
-    monkeypatch.setattr(pretrain.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs Linux's list of open files")
 def test_a_full_disk_at_the_end_leaves_the_old_state(corpus, tmp_path, monkeypatch, unkilled):
     stopped(corpus, tmp_path, monkeypatch)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = files(tmp_path)
     with monkeypatch.context() as patch:
         full_disk(patch, times=99)
         message = refused(corpus, tmp_path)
     assert "state.pt could not be written: No space left on device" in message
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    after = files(tmp_path)
+    assert {n: c for n, c in after.items() if "weights/" not in n} == {n: c for n, c in before.items() if "weights/" not in n}  # fmt: skip
     assert run(corpus, tmp_path) == unkilled[1] and same_weights(tmp_path, unkilled[0])
 
 
@@ -600,9 +876,57 @@ def test_a_full_disk_on_the_way_does_not_stop_the_run(
     assert capsys.readouterr().err.count("No space left on device; going on") == 3
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs Linux's list of open files")
+@pytest.mark.parametrize("names", ["weights/0000000[0-7]", "stable.pt"])
+def test_a_full_disk_does_not_stop_the_run_in_other_files_either(
+    corpus, tmp_path, monkeypatch, unkilled, capsys, names
+):
+    full_disk(monkeypatch, 1, names)
+    assert run(corpus, tmp_path) == unkilled[1] and same_weights(tmp_path, unkilled[0])
+    assert capsys.readouterr().err.count("No space left on device; going on") == 1
+
+
 def test_a_loss_that_is_no_number(corpus, tmp_path, monkeypatch):
     backward = pretrain.backward
     stopped(corpus, tmp_path, monkeypatch)
     monkeypatch.setattr(pretrain, "backward", lambda *given: backward(*given) * math.nan)
     assert "no longer finite after 384 tokens: lower --lr" in refused(corpus, tmp_path)
     assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 5
+
+
+def test_a_gradient_that_is_no_number(corpus, tmp_path, monkeypatch):
+    stopped(corpus, tmp_path, monkeypatch)
+    backward = pretrain.backward
+
+    def overflowing(loss, *rest):
+        nats = backward(loss, *rest)
+        next(loss.parameters()).grad[0] = math.inf
+        return nats
+
+    monkeypatch.setattr(pretrain, "backward", overflowing)
+    message = refused(corpus, tmp_path)
+    assert "the gradient is no longer finite after 384 tokens: lower --lr" in message
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 5
+
+
+def test_a_compiler_that_fails(monkeypatch, capsys):
+    def broken(function):
+        def call(*_):
+            raise RuntimeError("no C++ compiler found\nand forty lines more")
+
+        return call
+
+    options = {"device": "cpu", "precision": "fp32", "piece": None, "context": 16}
+    options |= {"batch": [(64, 0)], "minutes": None, "compile": None}
+    monkeypatch.setattr(torch, "compile", broken)
+    for tokens, lines in ((5e6, 1), (1e6, 0)):  # a short run does not even try
+        run = SimpleNamespace(tokens=tokens, **options)
+        pretrain.settle(run)
+        assert run.compile is False
+        printed = capsys.readouterr().err.splitlines()
+        assert len(printed) == lines
+        assert all("not compiled" in line and line.endswith("compiler found") for line in printed)
+    monkeypatch.setattr(torch, "compile", lambda function: function)
+    run = SimpleNamespace(tokens=5e6, **options)
+    pretrain.settle(run)
+    assert run.compile is True and not capsys.readouterr().err

@@ -6,6 +6,7 @@ import random
 import pytest
 import tiktoken
 import torch
+from scripts import scripts
 from tiktoken._educational import SimpleBytePairEncoding
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -27,6 +28,7 @@ from shared.text_data import (
     train_bpe_simple,
 )
 
+DIGITS_APART = scripts(editions.CHAPTER_2, "train_tokenizer")[0].DIGITS_APART
 STORY = editions.STORY.read_text(encoding="utf-8")
 SINGLE_BYTES = {bytes([byte]): byte for byte in range(256)}
 NASTY = [
@@ -150,6 +152,32 @@ def test_encoders_agree_with_each_other_and_with_two_libraries(encoding):
     slow = SimpleBytePairEncoding(pat_str=GPT2_SPLIT_PATTERN, mergeable_ranks=ranks)
     check_same_ids(encoding.encode, lambda text: slow.encode(text, visualise=None), texts[:6])
     check_same_ids(encoding.encode, hugging_face(ranks), texts)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """A text full of numbers."""
+    sums = " ".join(f"{i} and {i}: {2 * i}, in {1900 + i} x{i}y" for i in range(200))
+    return STORY[:4000] + sums
+
+
+def test_another_pattern_for_both_trainers(digits):
+    ranks = train_bpe(digits, 400, pattern=DIGITS_APART)
+    assert ranks == train_bpe_simple(digits, 400, pattern=DIGITS_APART)
+    assert ranks != train_bpe(digits, 400)
+    for token in list(ranks)[256:]:
+        assert not any(byte in b"0123456789" for byte in token), token
+
+
+def test_another_pattern_for_both_encoders(digits):
+    ranks = train_bpe(digits, 400, pattern=DIGITS_APART)
+    bpe = make_encoding("digits", ranks, pattern=DIGITS_APART)
+    texts = [*NASTY, digits, "2024", " 17", "-3.50", "a1b22", "٣٤ ½² Ⅷ", " 1 000 000 ", "7\n8"]
+    check_same_ids(lambda text: bpe_encode(text, ranks, pattern=DIGITS_APART), bpe.encode, texts)
+    check_round_trip(bpe, texts)
+    pieces = [bpe.decode([i]) for i in bpe.encode("In 1996, 17")]
+    assert pieces[-8:] == ["1", "9", "9", "6", ",", " ", "1", "7"]
+    assert bpe.encode("a 17") != make_encoding("digits", train_bpe(digits, 400)).encode("a 17")
 
 
 def hugging_face(ranks):

@@ -1,5 +1,6 @@
 """Chapter 5's worksheets and what chapter 7 keeps for its tests: no item of the one is in the other."""
 
+import hashlib
 import itertools
 import json
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from shared import editions
+from shared.text_data import make_encoding
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "ch05_pretraining"), str(ROOT / "ch07_instruction")]
@@ -429,3 +431,158 @@ def test_the_script_measures_and_shows(capsys):
     worksheets.main(["--show", "1"])
     shown = capsys.readouterr().out
     assert all(f"===== {kind.__name__}\n" in shown for kind in worksheets.KINDS)
+
+
+# --- the second edition ---
+
+SECOND_LEXICON = worksheets.second_lexicon()
+SECOND_RESERVED = worksheets.read_json(worksheets.SECOND_RESERVED)
+SECOND = worksheets.second_words(None)
+SECOND_STREAM = list(itertools.islice(worksheets.labelled_documents(123, SECOND), 1_000))
+BRITISH = worksheets.read_json(worksheets.KNOWLEDGE)["american"]
+
+
+def second_sheets(kind, count=150):
+    rng = random.Random(f"second {kind.__name__}")
+    return [kind(rng, SECOND) for _ in range(count)]
+
+
+def words_of(text):
+    return [word.lower() for word in WORD.findall(text)]
+
+
+def test_the_first_stream_is_what_the_first_model_read():
+    text = "\n\0".join(text for _, text in STREAM[:200])
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    assert digest == "fd0317f410ab3e97593032fc1740b594e76bac633d5dcb29cbf1f88ba7f2f0b1"
+
+
+def test_the_second_draw_is_the_one_of_its_seed():
+    about = SECOND_RESERVED["about"]
+    encoding = editions.load_encoding(draw_reserved.CHAPTER_2 / about["tokenizer"])
+    drawn = draw_reserved.draw_second(SECOND_LEXICON, encoding, about["seed"])
+    drawn["about"]["tokenizer"] = about["tokenizer"]
+    stored = worksheets.SECOND_RESERVED.read_text(encoding="utf-8")
+    assert draw_reserved.to_json(drawn) + "\n" == stored
+
+
+def test_the_second_draw_has_enough_and_keeps_rules_and_knowledge_apart():
+    families = SECOND_RESERVED["families"]
+    assert set(families) == set(FAMILIES)
+    knowledge = {
+        "antonym": families["antonym"]["rows"],
+        "categories": [[word] for them in families["categories"].values() for word in them],
+        "rhyme": [[word] for word in families["rhyme"]["word: rhymes"]],
+        "facts": [row[1:] for row in families["facts"]["rows"]],
+    }
+    assert {name: len(rows) for name, rows in knowledge.items()} == {
+        "antonym": 60, "categories": pytest.approx(65, abs=5), "rhyme": pytest.approx(50, abs=6), "facts": 60
+    }  # fmt: skip
+    for name, rows in knowledge.items():
+        assert not set(words_of(str(rows))) & set(SECOND_RESERVED["words"]), name
+    assert min(map(len, families["categories"].values())) > 1
+    relations = Counter(row[0] for row in families["facts"]["rows"])
+    assert set(relations) == set(SECOND.facts) and min(relations.values()) > 1
+
+
+def test_left_out_facts_are_capitals_that_the_first_lexicon_does_not_have():
+    left_out, facts = SECOND_RESERVED["left_out"], worksheets.all_facts(SECOND_LEXICON)
+    answers = Counter(answer for _, answer in facts["capital"])
+    assert len(left_out) == 20
+    for relation, country, city in left_out:
+        assert relation == "capital" and [country, city] in facts["capital"]
+        assert f"{country} {city}" not in LEXICON["facts"]["capital"]
+        assert re.fullmatch("[A-Z][a-z]+", city) and answers[city] == 1
+        assert [relation, country, city] not in SECOND_RESERVED["families"]["facts"]["rows"]
+
+
+def test_the_second_lexicon_is_american_and_has_more_facts():
+    text = json.dumps([them for name, them in SECOND_LEXICON.items() if name != "about"])
+    assert not set(words_of(text)) & set(BRITISH) and set(SECOND_LEXICON) == set(LEXICON)
+    assert worksheets.american({"Colour": ["colourless colour, GREY"]}, {"colour": "color"}) == {
+        "Color": ["colourless color, GREY"]
+    }
+    first, second = map(worksheets.all_facts, (LEXICON, SECOND_LEXICON))
+    assert sum(map(len, second.values())) > sum(map(len, first.values())) + 100
+    assert all(len(row) == 2 for rows in second.values() for row in rows)
+    for relation, rows in second.items():
+        assert len(set(map(tuple, rows))) == len(rows), relation
+    assert len(SECOND_LEXICON["common"]) == len(set(SECOND_LEXICON["common"])) > 4_900
+
+
+@pytest.mark.parametrize("kind", worksheets.KINDS, ids=lambda kind: kind.__name__)
+def test_no_second_sheet_has_a_reserved_word_or_a_british_one(kind):
+    kept = set(SECOND_RESERVED["words"]) | set(BRITISH)
+    for text in second_sheets(kind, 40):
+        assert not set(words_of(text)) & kept, text
+
+
+def test_no_second_document_has_what_is_reserved_or_british():
+    kept = set(SECOND_RESERVED["words"]) | set(BRITISH)
+    kept |= {wording for wording in SECOND_RESERVED["wordings"] if wording.isalpha()}
+    phrases = [wording for wording in SECOND_RESERVED["wordings"] if not wording.isalpha()]
+    for kind, text in SECOND_STREAM:
+        assert not set(words_of(text)) & kept, f"{kind}: {text}"
+        assert not any(re.search(rf"(?<!\w){phrase}(?!\w)", text) for phrase in phrases), text
+
+
+def near(text, distance=4):
+    """Words, as written, that stand so near to each other."""
+    words = WORD.findall(text)
+    return {
+        frozenset((words[i], w)) for i in range(len(words)) for w in words[i + 1 : i + distance]
+    }
+
+
+def stated(text, rows):
+    """The facts that a sheet of facts states in one of its layouts."""
+    lines = [
+        layout for _, *row in rows for layout in [frame.format(*row) for frame in worksheets.PAIRS]
+    ]
+    return [line for line in lines if re.search(rf"(?<!\w){re.escape(line)}(?!\w)", text)]
+
+
+def test_no_second_sheet_answers_a_reserved_question():
+    families = SECOND_RESERVED["families"]
+    opposites = {frozenset(row) for row in families["antonym"]["rows"]}
+    for text in second_sheets(worksheets.opposites):
+        assert not near(text) & opposites, text
+    kinds = {word for them in families["categories"].values() for word in them}
+    for text in second_sheets(worksheets.sorts):  # headings have capitals
+        assert not set(WORD.findall(text)) & kinds, text
+    for text in second_sheets(worksheets.rhyming):
+        assert not set(WORD.findall(text)) & set(families["rhyme"]["word: rhymes"]), text
+    kept = families["facts"]["rows"] + SECOND_RESERVED["left_out"]
+    for text in second_sheets(worksheets.known, 300):
+        relation = text.partition("\n")[0].lower()
+        assert not stated(text, [row for row in kept if row[0] == relation]), text
+    assert near("'hot'\n'cold'") == {frozenset(("hot", "cold"))}
+    assert stated("Capital\nfrom Chad to Lima", [["capital", "Chad", "Lima"]])
+
+
+def test_words_of_reserved_questions_are_read_elsewhere():
+    text = " ".join(text for _, text in SECOND_STREAM)
+    asked = {word for row in SECOND_RESERVED["families"]["antonym"]["rows"] for word in row}
+    assert len(asked & set(words_of(text))) > 40
+
+
+def test_no_second_document_states_a_fact_that_is_left_out():
+    for _, country, city in SECOND_RESERVED["left_out"]:
+        for kind, text in SECOND_STREAM:
+            assert not (country in text and city in text), f"{kind}: {text}"
+
+
+def test_the_second_stream_is_the_same_for_the_same_seed_and_tokenizer():
+    again = list(itertools.islice(worksheets.documents(123, worksheets.second_words(None)), 50))
+    assert again == [text for _, text in SECOND_STREAM[:50]]
+    assert again != [text for _, text in STREAM[:50]]
+    assert worksheets.load_words() is WORDS and WORDS.kept != SECOND.kept
+
+
+def test_scrambled_tokens_are_those_of_the_given_tokenizer():
+    encoding = make_encoding(
+        "bytes", {bytes([i]): i for i in range(256)} | {b" zq": 256, b"qz": 257}
+    )
+    words = worksheets.second_words(encoding)
+    text = worksheets.scrambled(random.Random(1), words)
+    assert words.tokens == [" zq", "qz"] and set(text) <= set("qz \n.")
