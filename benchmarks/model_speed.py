@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 
+from shared.files import seal
 from shared.gpt_model import GPTModel, generate_text_cached
 
 HERE = Path(__file__).parent
@@ -63,6 +64,8 @@ def main() -> None:
     rows = [measure(job, options, limits) for job in options.jobs]
     table = merged(pd.DataFrame(rows), options.store / "model_speed.csv")
     draw(table, options.store / "model_speed.png")
+    for name in ("model_speed.csv", "model_speed.png"):
+        seal(options.store / name)
 
 
 def measure(job: str, options: argparse.Namespace, limits: dict[str, float]) -> dict:

@@ -73,7 +73,8 @@ def row(name: str, figures: dict, times: int) -> None:
 def write_text(options: argparse.Namespace) -> dict:
     """So many MB of the corpus, or of words drawn like real ones: few often, most of them rarely."""
     if options.corpus:
-        from shared.corpus import END_OF_TEXT, read_documents
+        from shared.corpus import read_documents
+        from shared.encodings import END_OF_TEXT
 
         text = END_OF_TEXT.join(document.text for document in read_documents(options.corpus))
     else:
@@ -110,10 +111,10 @@ def loader(options: argparse.Namespace, share: int) -> dict:
     import torch
     from torch.utils.data import DataLoader
 
-    from shared import editions
+    from shared import encodings
     from shared.text_data import create_dataloader_v1
 
-    tokenizer = editions.tokenizer()
+    tokenizer = encodings.tokenizer()
     with options.text.open("rb") as file:
         text = file.read(options.text.stat().st_size // share).decode(errors="ignore")
     torch.manual_seed(123)

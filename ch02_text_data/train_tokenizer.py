@@ -7,17 +7,25 @@ fit into 40 MB, drawn by the seed, and drawn again where there are fewer. Prints
 """
 
 import argparse
-import hashlib
 import json
 import math
-import os
 import re
 import sys
 import time
 from pathlib import Path
 
 from shared import assets, editions
-from shared.corpus import END_OF_TEXT, HELD_OUT, read_documents, sample, split_held_out
+from shared.corpus import HELD_OUT, read_documents, sample, split_held_out
+from shared.encodings import (
+    CHECKSUM,
+    COURSE_TOKENIZER,
+    COURSE_TOKENIZER_2,
+    END_OF_TEXT,
+    SPLIT_PATTERN,
+    gpt2_encoding,
+    load_encoding,
+)
+from shared.files import landing, sha256
 from shared.text_data import GPT2_SPLIT_PATTERN, make_encoding, train_bpe
 
 # GPT-2's pattern, but each digit is a chunk of its own and is never joined with the space before it: a model that
@@ -36,12 +44,11 @@ def save_ranks(
     """
     lines = [repr(token) for token in sorted(ranks, key=ranks.get)[256:]]
     if pattern != GPT2_SPLIT_PATTERN:
-        lines.insert(0, f"{editions.SPLIT_PATTERN}{pattern!r}")
-    checksum = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    header = [*(f"# {note}" for note in notes), f"{editions.CHECKSUM}{checksum}"]
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text("\n".join([*header, *lines, ""]), encoding="utf-8", newline="\n")
-    os.replace(unfinished, path)
+        lines.insert(0, f"{SPLIT_PATTERN}{pattern!r}")
+    checksum = sha256("\n".join(lines).encode())
+    header = [*(f"# {note}" for note in notes), f"{CHECKSUM}{checksum}"]
+    with landing(path) as file:
+        file.write("\n".join([*header, *lines, ""]).encode())
 
 
 def source(text: str) -> tuple[Path, float]:
@@ -130,10 +137,10 @@ def make(options) -> None:
     print(f"  {seconds:.1f} s of training, peak memory {peak_memory()}")
     encodings = [
         make_encoding("new", ranks, **special),
-        editions.load_encoding(editions.COURSE_TOKENIZER, "first"),
+        load_encoding(COURSE_TOKENIZER, "first"),
     ]
     if all((assets.cache_folder() / name).exists() for name in ("encoder.json", "vocab.bpe")):
-        encodings.append(editions.gpt2_encoding())
+        encodings.append(gpt2_encoding())
     report(encodings, held_out)
 
 
@@ -153,7 +160,7 @@ def main(arguments: list[str] | None = None) -> None:
         help="list of works not to train on",
     )
     add("--report", type=Path, metavar="FOLDER", help="further texts to measure, a row a file")
-    add("--out", type=Path, default=editions.COURSE_TOKENIZER_2)
+    add("--out", type=Path, default=COURSE_TOKENIZER_2)
     try:
         make(parser.parse_args(arguments))
     except (ValueError, OSError) as error:

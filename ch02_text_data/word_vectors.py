@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from shared.corpus import Document, read_documents
+from shared.files import seal
 
 GROUPS = {
     "royalty": "king queen prince princess emperor duke",
@@ -106,6 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
             table.writerow(["word", "group", *(f"d{i + 1}" for i in range(options.dimensions))])
             for (word, group), vector in zip(chosen.items(), vectors, strict=True):
                 table.writerow([word, group, *(f"{number:.3f}" for number in vector)])
+        seal(options.out)
     except (ValueError, OSError) as error:
         sys.exit(f"word_vectors: {error}")
 

@@ -7,7 +7,7 @@ it never mentions. The corpora are read by people who did not know that: `withou
 import functools
 import re
 
-from worksheets import SECOND_RESERVED, read_json
+from shared.lexicon import SECOND_RESERVED, read_json
 
 BREAK = re.compile(r"\n\s*\n")
 # what a question about a fact would contain, and how far after it the answer may stand

@@ -10,7 +10,6 @@ the same logits, tokens and text, without a network.
 import argparse
 import json
 import sys
-import tempfile
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,18 +17,13 @@ import safetensors.torch
 import tiktoken
 import torch
 
-from shared import editions
+from shared import encodings, models
 from shared.assets import AssetError
+from shared.encodings import END_OF_TEXT, visible_bytes
+from shared.files import WEIGHTS, landing_folder
 from shared.gpt_model import GPTModel
 from shared.pretraining import gpt2_views
 from shared.text_data import merge_pair
-
-
-def visible_bytes() -> dict[int, str]:
-    """GPT-2's visible character for each byte: itself where it can be seen, else one from 256 on."""
-    seen = [b for b in range(256) if chr(b).isprintable() and chr(b) != " "]
-    hidden = [b for b in range(256) if b not in seen]
-    return {b: chr(b) for b in seen} | {b: chr(256 + i) for i, b in enumerate(hidden)}
 
 
 def two_parts(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
@@ -51,7 +45,7 @@ def tokenizer_json(encoding: tiktoken.Encoding) -> dict:
     letter, end = visible_bytes(), encoding.eot_token
     ranks = {encoding.decode_single_token_bytes(i): i for i in range(end)}
     if encoding.n_vocab != end + 1:
-        raise ValueError(f"{editions.END_OF_TEXT} must be the only special token, and the last one")
+        raise ValueError(f"{END_OF_TEXT} must be the only special token, and the last one")
 
     def spell(token: bytes) -> str:
         return "".join(letter[byte] for byte in token)
@@ -62,14 +56,13 @@ def tokenizer_json(encoding: tiktoken.Encoding) -> dict:
     special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     return {
         "version": "1.0",
-        "added_tokens": [{"id": end, "content": editions.END_OF_TEXT, "special": True} | special],
+        "added_tokens": [{"id": end, "content": END_OF_TEXT, "special": True} | special],
         "pre_tokenizer": byte_level,
         "post_processor": None,
         "decoder": byte_level,
         "model": {
             "type": "BPE",
-            "vocab": {spell(token): rank for token, rank in ranks.items()}
-            | {editions.END_OF_TEXT: end},
+            "vocab": {spell(token): rank for token, rank in ranks.items()} | {END_OF_TEXT: end},
             "merges": [[spell(part) for part in two_parts(token, ranks)] for token in merged],
         },
     }
@@ -110,7 +103,7 @@ def configurations(cfg: dict, dtype: torch.dtype, end: int) -> dict[str, dict]:
         "model_max_length": cfg["context_length"],
         "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,
-    } | dict.fromkeys(("bos_token", "eos_token", "unk_token"), editions.END_OF_TEXT)
+    } | dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT)
     return {
         "config.json": model | rates | ends,
         "generation_config.json": ends | {"pad_token_id": end},
@@ -128,15 +121,12 @@ def export(model: GPTModel, cfg: dict, encoding: tiktoken.Encoding, folder: Path
         raise ValueError(f"{have}, the model {cfg['vocab_size']:,}: they do not belong together")
     files = configurations(cfg, model.tok_emb.weight.dtype, encoding.eot_token)
     files["tokenizer.json"] = tokenizer_json(encoding)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        weights = Path(scratch, editions.WEIGHTS)
+    with landing_folder(folder) as scratch:
+        weights = scratch / WEIGHTS
         safetensors.torch.save_file(gpt2_weights(model), weights, metadata={"format": "pt"})
         for name, content in files.items():
             text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-            Path(scratch, name).write_text(text, encoding="utf-8")
-        for path in Path(scratch).iterdir():
-            path.replace(folder / path.name)
+            (scratch / name).write_text(text, encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -144,8 +134,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     folder = parser.parse_args(arguments).folder
     try:
-        model, cfg = editions.pretrained()
-        export(model, cfg, editions.tokenizer(), folder)
+        model, cfg = models.pretrained()
+        export(model, cfg, encodings.tokenizer(), folder)
     except (ValueError, OSError, AssetError) as error:
         sys.exit(f"export: {error}")
     size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())

@@ -18,10 +18,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import worksheets
-from worksheets import read_json, tokens_in, upper
+from sheets import helpers
+from sheets.helpers import tokens_in
 
-SOURCES = (Path(__file__).resolve(), *worksheets.SECOND_SOURCES)  # a function of these and the seed
+from shared import encodings, lexicon
+from shared.lexicon import read_json, upper
+
+LISTS = [lexicon.WORDS, lexicon.KNOWLEDGE, lexicon.SECOND_RESERVED]
+SOURCES = [
+    Path(__file__).resolve(),
+    Path(helpers.__file__),
+    Path(lexicon.__file__),
+    *LISTS,
+]  # a function of these and the seed
 # written with a vowel and spoken without: a uniform; and the other way round: an hour
 SPOKEN_A = re.compile("(uni(?!m|n)|use|usu|ute|eu|ewe\\b|one\\b|uk)", re.IGNORECASE)
 SPOKEN_AN = re.compile("[aeiou]|hour|honest|honor|heir", re.IGNORECASE)
@@ -42,8 +51,8 @@ class Fact:
         return knowledge()["relations"][self.relation]["wordings"]
 
 
-knowledge = functools.cache(lambda: read_json(worksheets.KNOWLEDGE))
-reserved_items = functools.cache(lambda: read_json(worksheets.SECOND_RESERVED))
+knowledge = functools.cache(lambda: read_json(lexicon.KNOWLEDGE))
+reserved_items = functools.cache(lambda: read_json(lexicon.SECOND_RESERVED))
 
 # How many facts of a family are told. More could be; each would be read less often.
 TOLD = {"facts": 600, "antonym": 240, "categories": 240, "rhyme": 140}
@@ -51,8 +60,8 @@ TOLD = {"facts": 600, "antonym": 240, "categories": 240, "rhyme": 140}
 
 def all_known() -> Iterator[Fact]:
     """All facts of the second lexicon but those left out."""
-    words, left_out = worksheets.second_lexicon(), reserved_items()["left_out"]
-    for name, rows in worksheets.all_facts(words).items():
+    words, left_out = lexicon.second_lexicon(), reserved_items()["left_out"]
+    for name, rows in lexicon.all_facts(words).items():
         yield from (Fact(name, "facts", *row) for row in rows if [name, *row] not in left_out)
     for row in words["opposites"] + words["opposites_by_rule"]:
         yield Fact("opposite", "antonym", *row.split())
@@ -102,7 +111,7 @@ def with_article(phrase: str) -> str:
 
 @functools.cache
 def plurals() -> dict[str, str]:
-    words, more = worksheets.second_lexicon(), knowledge()
+    words, more = lexicon.second_lexicon(), knowledge()
     nouns = dict(row.split() for row in words["nouns_regular"] + words["nouns_irregular"])
     return nouns | {word: word for word in more["mass"]} | more["plurals"]
 
@@ -151,7 +160,7 @@ class Deck:
 def labelled_documents(seed: int, facts=None, framed=0.5) -> Iterator[tuple[str, list[Fact]]]:
     """The stream, each document with its facts; `framed` is the share of scenes, letters and talks."""
     rng, facts = random.Random(f"knowledge {seed}"), facts or load_facts()
-    words = worksheets.second_words(None)
+    words = lexicon.second_words(None)
     deck, again = Deck(rng, facts), Deck(rng, facts)
 
     def passage() -> tuple[str, list[Fact]]:
@@ -205,9 +214,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.show:
         print("\n=====\n".join(text for text, _ in itertools.islice(stream, options.show)))
         return
-    from shared import editions  # the tokenizer is needed for measuring only
-
-    encoding = editions.load_encoding(options.tokenizer or editions.COURSE_TOKENIZER)
+    encoding = encodings.load_encoding(options.tokenizer or encodings.COURSE_TOKENIZER)
     stream, facts = list(itertools.islice(stream, 2_000)), load_facts()
     lengths = sorted(len(encoding.encode_ordinary(text)) for text, _ in stream)
     total, read = sum(lengths), sum(len(stated) for _, stated in stream)

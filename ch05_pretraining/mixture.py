@@ -1,5 +1,6 @@
 """What a run of pretrain.py reads: files of tokens, windows cut from them, and shares of several sources."""
 
+import filecmp
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -75,6 +76,30 @@ def prepare_corpora(places: list[Path], out: Path, tokenizer, held_out: Path):
         refuse_held_out(unseen, paths, tokenizer)
         save_tokens(valid, (document.text for document in unseen), tokenizer)
     return paths, valid
+
+
+def identity_of(paths: dict[str, Path], valid: Path) -> str:
+    """A checksum of what the files of tokens hold, with the corpora's names; however the files are called."""
+    digests = []
+    for path in (*paths.values(), valid):
+        with path.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return checksum(*zip((*paths, "held out"), digests))
+
+
+def earlier_identities(paths: dict[str, Path], valid: Path) -> set[str]:
+    """What the first states called these texts: a checksum of the names of their files, which hang on the code, too.
+
+    Such a name counts if its files lie beside the present ones and are equal to them, byte for byte.
+    """
+    found = set()
+    for other_valid in valid.parent.glob("valid-*.npy"):
+        key = other_valid.stem.rpartition("-")[2]
+        others = [valid.with_name(f"train-{name}-{key}.npy") for name in paths]
+        pairs = zip((*others, other_valid), (*paths.values(), valid))
+        if all(one.exists() and filecmp.cmp(one, two, shallow=False) for one, two in pairs):
+            found.add(checksum(*sorted(path.name for path in others)))
+    return found
 
 
 def refuse_held_out(documents: list[Document], paths: dict[str, Path], tokenizer) -> None:

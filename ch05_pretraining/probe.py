@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from knowledge import Fact
 
-from shared import editions
+from shared import encodings, files, models
 from shared.gpt_model import GPTModel, evaluation_mode
 
 
@@ -103,17 +103,17 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", type=Path, required=True, help="folder with config.json")
-    parser.add_argument("--tokenizer", type=Path, default=editions.COURSE_TOKENIZER_2)
+    parser.add_argument("--tokenizer", type=Path, default=encodings.COURSE_TOKENIZER_2)
     parser.add_argument("--out", type=Path, help="write each probe to this CSV file")
     options = parser.parse_args(arguments)
     try:
-        cfg = json.loads((options.model / editions.CONFIG).read_text(encoding="utf-8"))
-        cfg = editions.check_tokenizer(cfg, options.model, options.tokenizer)
-        weights = safetensors.torch.load_file(options.model / editions.WEIGHTS)
-        model = editions.filled(GPTModel(cfg), weights, options.model)
+        cfg = json.loads((options.model / files.CONFIG).read_text(encoding="utf-8"))
+        cfg = encodings.check_tokenizer(cfg, options.model, options.tokenizer)
+        weights = safetensors.torch.load_file(options.model / files.WEIGHTS)
+        model = models.filled(GPTModel(cfg), weights, options.model)
     except (ValueError, OSError) as error:
         sys.exit(f"probe: {error}")
-    encoding, control = editions.load_encoding(options.tokenizer), left_out()
+    encoding, control = encodings.load_encoding(options.tokenizer), left_out()
     table = pd.concat(
         [
             asked(model, encoding, reserved_questions(), among=knowledge.load_facts()),

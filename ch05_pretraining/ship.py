@@ -8,18 +8,22 @@ last rows of the log (Izmailov and others, 2018, "Averaging weights leads to wid
 """
 
 import argparse
+import hashlib
 import json
 import sys
 from pathlib import Path
 
-import copying
+import induction
+import measuring
 import numpy as np
 import pandas as pd
-import pretrain
 import torch
+from mixture import vocabulary
+from names import ordinary_tokens
 
-from shared import editions
+from shared import encodings, files, models
 from shared.corpus import HELD_OUT, Document, read_documents, split_held_out
+from shared.files import seal
 from shared.gpt_model import GPTModel, generate_text_cached
 from shared.pretraining import bits_per_byte
 
@@ -28,6 +32,8 @@ PROMPTS = [
     '"Where are you going?" said the fox.',
     "The ship had hardly left the harbour when",
 ]
+
+MEASURES = "measures.csv"
 
 
 def joined_log(runs: list[Path]) -> pd.DataFrame:
@@ -49,7 +55,7 @@ def averaged(run: Path, last: int) -> dict[str, torch.Tensor]:
         raise ValueError(
             f"{run / 'weights'} holds {len(paths)} weights: their mean is not of {last}"
         )
-    kept = [editions.read_weights(path) for path in paths[-last:]]
+    kept = [files.read_weights(path) for path in paths[-last:]]
     return {name: sum(each[name].float() for each in kept) / last for name in kept[0]}
 
 
@@ -57,22 +63,22 @@ def ship(
     runs: list[Path],
     folder: Path,
     average: int | None = None,
-    tokenizer: Path = editions.COURSE_TOKENIZER,
+    tokenizer: Path = encodings.COURSE_TOKENIZER,
 ) -> None:
     """Write the last run's model, or an average of it, and the log of all, with checksums.
 
     ValueError, and no change, if it is not whole or was made with another tokenizer.
     """
     run = runs[-1]
-    cfg = json.loads((run / editions.CONFIG).read_text(encoding="utf-8"))
-    cfg = editions.check_tokenizer(cfg, run, tokenizer)
+    cfg = json.loads((run / files.CONFIG).read_text(encoding="utf-8"))
+    cfg = encodings.check_tokenizer(cfg, run, tokenizer)
     if average is None:
-        weights = editions.read_weights(run / editions.WEIGHTS)
+        weights = files.read_weights(run / files.WEIGHTS)
     else:
         weights = averaged(run, average)
-    model = editions.filled(GPTModel(cfg), weights, run)
+    model = models.filled(GPTModel(cfg), weights, run)
     log = joined_log(runs).to_csv(index=False, lineterminator="\n")
-    editions.save_model(folder, model, cfg, log, tokenizer=tokenizer)
+    models.save_model(folder, model, cfg, log, tokenizer=tokenizer)
 
 
 def texts_of(place: Path) -> dict[str, list[Document]]:
@@ -86,13 +92,22 @@ def report(
     corpus: Path,
     valid: list[Path],
     held_out: Path = HELD_OUT,
-    tokenizer_file: Path = editions.COURSE_TOKENIZER,
+    tokenizer_file: Path = encodings.COURSE_TOKENIZER,
 ) -> None:
-    """Bits per byte of each work held out and each further file, the copying measures, greedy continuations."""
-    model, cfg = editions.load_model(folder, tokenizer_file)
-    tokenizer = editions.load_encoding(tokenizer_file)  # whatever the edition
+    """Bits per byte of each work held out and each further file, the copying measures, greedy continuations.
+
+    What is measured goes into measures.csv, too, beside the weights that it was measured with.
+    """
+    rows = []
+
+    def say(value: str, measure: str) -> None:
+        print(f"{value} {measure}", flush=True)
+        rows.append((measure, value))
+
+    model, cfg = models.load_model(folder, tokenizer_file)
+    tokenizer = encodings.load_encoding(tokenizer_file)  # whatever the edition
     context = cfg["context_length"]
-    counts = torch.tensor([len(token) for token in pretrain.vocabulary(tokenizer)])
+    counts = torch.tensor([len(token) for token in vocabulary(tokenizer)])
     end = [tokenizer.eot_token]
     _, unseen = split_held_out(read_documents(corpus), held_out)
     measured = {work.title: [work] for work in unseen}
@@ -101,13 +116,17 @@ def report(
     for name, documents in measured.items():
         ids = end + [i for work in documents for i in (*tokenizer.encode_ordinary(work.text), *end)]
         ids = np.array(ids, dtype=np.uint16)
-        nats, _, size = pretrain.evaluate(model, ids, counts, min(context, len(ids) - 1))
-        print(f"{bits_per_byte(nats, size):.3f} bits per byte: {name}")
-    ids = copying.ordinary_tokens(tokenizer)
-    passages = copying.passages_with_names([work.text for work in unseen], tokenizer)
-    print(f"repeated random tokens: {copying.repeated_tokens(model, ids):.1%}")
-    names = copying.returning_names(model, tokenizer, passages, context)
-    print(f"returning invented names, {len(passages)} passages: {names:.1%}")
+        nats, _, size = measuring.evaluate(model, ids, counts, min(context, len(ids) - 1))
+        say(f"{bits_per_byte(nats, size):.3f}", f"bits per byte: {name}")
+    ids = ordinary_tokens(tokenizer)
+    passages = induction.passages_with_names([work.text for work in unseen], tokenizer)
+    say(f"{induction.repeated_tokens(model, ids):.1%}", "repeated random tokens")
+    names = induction.returning_names(model, tokenizer, passages, context)
+    say(f"{names:.1%}", f"returning invented names, {len(passages)} passages")
+    weights = hashlib.sha256((folder / files.WEIGHTS).read_bytes()).hexdigest()[:12]
+    table = pd.DataFrame(rows, columns=["measure", "value"]).assign(weights=weights)
+    table.to_csv(folder / MEASURES, index=False, lineterminator="\n")
+    seal(folder / MEASURES)
     for prompt in PROMPTS:
         start = torch.tensor([tokenizer.encode(prompt)])
         print("---", tokenizer.decode(generate_text_cached(model, start, 60, context)[0].tolist()))
@@ -121,8 +140,8 @@ def main(arguments: list[str] | None = None) -> None:
     add("--held-out", type=Path, default=HELD_OUT, help="list of works kept for validation")
     add("--valid", type=Path, nargs="+", default=[], help="further texts: folders or files")
     add("--average", type=int, metavar="K", help="ship the mean of the last K weights of RUN")
-    add("--tokenizer", type=Path, default=editions.COURSE_TOKENIZER, help="that of the runs")
-    add("--out", type=Path, default=editions.COURSE_GPT)
+    add("--tokenizer", type=Path, default=encodings.COURSE_TOKENIZER, help="that of the runs")
+    add("--out", type=Path, default=models.COURSE_GPT)
     options = parser.parse_args(arguments)
     try:
         ship(options.runs, options.out, options.average, options.tokenizer)

@@ -11,13 +11,13 @@ import argparse
 import os
 import sys
 
-from shared import editions
+from shared import encodings, models
 from shared.classification import spam_probability
 
 
 def read(text: str, model, cfg: dict) -> tuple[str, float]:
     """The label of a message and its probability of spam. ValueError if it is empty or too long."""
-    tokenizer = editions.course_encoding()
+    tokenizer = encodings.course_encoding()
     count, most = len(tokenizer.encode_ordinary(text)), cfg["context_length"]
     if count > most:
         raise ValueError(
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     given = parser.parse_args(arguments).message
     try:
-        model, cfg = editions.classifier()
+        model, cfg = models.classifier()
     except ValueError as error:
         sys.exit(f"classify: {error}")
     if not given:

@@ -58,16 +58,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], epilog=HELP)
     add = parser.add_argument
     add("task", nargs="*", help="answered at once; without one, a chat begins")
-    add("--model", type=Path, help="a folder that finetune.py made (default: what ships)")
+    add("--model", type=Path, help="a folder that make_assistant.py made (default: what ships)")
     options = parser.parse_args(arguments)
     try:
-        from shared import editions  # PyTorch takes seconds to import: Ctrl-C may come
+        from shared import encodings, models  # PyTorch takes seconds to import: Ctrl-C may come
 
-        found = (
-            editions.load_model(options.model) if options.model else editions.instruction_model()
-        )
-        ours = found[1]["vocab_size"] < editions.GPT2_TOKENS
-        tokenizer = editions.course_encoding() if ours else editions.gpt2_encoding()
+        found = models.load_model(options.model) if options.model else models.instruction_model()
+        ours = found[1]["vocab_size"] < encodings.GPT2_TOKENS
+        tokenizer = encodings.course_encoding() if ours else encodings.gpt2_encoding()
         if options.task:
             answer(found[0], tokenizer, " ".join(options.task))
         else:

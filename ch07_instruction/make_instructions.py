@@ -10,29 +10,22 @@ contains. The same seed gives the same file.
 import argparse
 import json
 import random
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace as Pool
 from typing import NamedTuple
 
+from shared.invented import a, ordinal
+from shared.lexicon import MONTHS, NUMBERS, RESERVED, WORDS, all_dates, load_words, read_json, upper
+
 HERE = Path(__file__).resolve().parent
-CHAPTER_5 = HERE.parent / "ch05_pretraining"
-sys.path.insert(0, str(CHAPTER_5))
-
-from worksheets import MONTHS, NUMBERS, a, all_dates, load_words, ordinal, upper  # noqa: E402
-
 SEED = 123
 TRAIN, VALIDATION, TEST = 570, 30, 50  # items of a family
 CORE_VALIDATION = 20  # one in so many of the hand-written entries is for validation
 
 
-def read(path: Path):
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-PHRASES = read(HERE / "wordings.json")
+PHRASES = read_json(HERE / "wordings.json")
 
 
 class Item(NamedTuple):
@@ -67,7 +60,7 @@ def learnt_pool() -> Pool:
 
 def kept_pool() -> Pool:
     """The words to test with: the reserved ones of each family."""
-    words, f = read(CHAPTER_5 / "words.json"), read(HERE / "reserved.json")["families"]
+    words, f = read_json(WORDS), read_json(RESERVED)["families"]
     people, asked, sums = f["extraction"], f["statement_to_question"], f["arithmetic"]
     units = {(row.split()[0], row.split()[2]): row.split() for row in words["units"]}
     return Pool(
@@ -269,7 +262,7 @@ def draw(make: Callable, pool: Pool, seed: str, split: str, count: int, known: s
 
 def instructions(seed: int = SEED) -> list[dict]:
     """Every entry: training, then validation, both shuffled; then the test, the hand-written first."""
-    core, learnt, kept = read(HERE / "core.json"), learnt_pool(), kept_pool()
+    core, learnt, kept = read_json(HERE / "core.json"), learnt_pool(), kept_pool()
     written, test = ([one for one in core if one["split"] == split] for split in ("train", "test"))
     known = {(one["instruction"], one["input"]) for one in core}
     train = [one for i, one in enumerate(written) if i % CORE_VALIDATION]

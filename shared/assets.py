@@ -3,20 +3,20 @@
 The course edition touches none of them. `python -m shared.assets` (or `make fetch`) fetches them all.
 """
 
-import hashlib
 import logging
 import os
-import queue
 import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 
 import pooch
 import requests
 from tqdm.auto import tqdm
+
+from shared.files import landing, sha256
+from shared.network import answers_in_time
 
 CONNECT, READ = 5, 10  # seconds for one address to accept, and for the next bytes to arrive
 ANSWER = 10  # seconds until the answer begins: name look-up, every address and redirect together
@@ -111,9 +111,9 @@ def fetch(name: str) -> Path:
     try:
         if not path.exists():
             _download(asset, path)
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        found = sha256(path)
     except OSError as error:
-        reason = error.strerror or "permission denied"
+        reason = error.strerror or str(error) or "permission denied"
         raise AssetError(
             f"{path} cannot be read or written ({reason}). "
             f"Let COURSE_CACHE name a folder where that is allowed, or set {asset.without}, which does without it."
@@ -127,7 +127,7 @@ def fetch(name: str) -> Path:
 
 
 def _download(asset: Asset, path: Path) -> None:
-    """Download to a temporary file beside `path`, check it, and rename it."""
+    """Download to a temporary file beside `path`, check it, and let it land."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
@@ -136,8 +136,10 @@ def _download(asset: Asset, path: Path) -> None:
             if asset.archive:
                 with zipfile.ZipFile(arrived) as archive:
                     arrived = Path(archive.extract(path.name, scratch))
-            arrived.replace(path)
-        path.chmod(0o644)  # temporary files are private, but a class may share the folder
+            with (
+                landing(path) as file
+            ):  # a file of its own: temporary ones are private, a class may share the folder
+                file.write(arrived.read_bytes())
     except (requests.RequestException, ValueError) as error:
         raise AssetError(
             f"{path.name} ({asset.what}) is not in the cache folder and cannot be downloaded: {_reason(error)}.\n"
@@ -151,23 +153,14 @@ def _download(asset: Asset, path: Path) -> None:
 def _get(url: str, file: str, _pooch: object) -> None:
     """Pooch's downloader, with a bar and a limit to the whole wait for an answer.
 
-    `requests` limits each address, but neither the name look-up nor the sum: a thread can be left behind.
+    `requests` limits each address, but neither the name look-up nor the sum.
     """
-    answers = queue.Queue()
-
-    def ask():
-        try:
-            answers.put(requests.get(url, stream=True, timeout=(CONNECT, READ)))
-        except Exception as error:
-            answers.put(error)
-
-    Thread(target=ask, daemon=True).start()
     try:
-        answer = answers.get(timeout=ANSWER)
-    except queue.Empty:
+        answer = answers_in_time(
+            lambda: requests.get(url, stream=True, timeout=(CONNECT, READ)), ANSWER
+        )
+    except TimeoutError:
         raise requests.Timeout from None
-    if isinstance(answer, Exception):
-        raise answer
     with answer, open(file, "wb") as out:
         answer.raise_for_status()
         total = int(answer.headers.get("content-length", 0)) or None

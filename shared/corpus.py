@@ -2,7 +2,6 @@
 
 import csv
 import gzip
-import hashlib
 import math
 import random
 import re
@@ -10,11 +9,14 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-END_OF_TEXT = "<|endoftext|>"
+from shared.editions import ROOT
+from shared.encodings import END_OF_TEXT
+from shared.files import sha256
+
 BETWEEN = re.compile(rf"^{re.escape(END_OF_TEXT)}$", re.MULTILINE)
 
 # What no tokenizer and no model of the course has read: title and fingerprint of each document.
-HELD_OUT = Path(__file__).parent.parent / "ch05_pretraining" / "held_out.tsv"
+HELD_OUT = ROOT / "ch05_pretraining" / "held_out.tsv"
 
 # Typographic signs that Project Gutenberg's files use now and then, and the plain ones that the course is
 # written in. A model that meets both must learn every quoted sentence twice.
@@ -70,7 +72,7 @@ def read_documents(place: Path) -> list[Document]:
 
 def fingerprint(document: Document) -> str:
     """The first 16 digits of the SHA-256 of a document's text."""
-    return hashlib.sha256(document.text.encode()).hexdigest()[:16]
+    return sha256(document.text.encode())[:16]
 
 
 def split_held_out(documents: list[Document], held_out: Path = HELD_OUT):

@@ -17,6 +17,7 @@ from shared.gpt_model import (
     evaluation_mode,
     next_token_logits,
 )
+from shared.measure import fast_in_bf16
 from shared.pretraining import (
     calc_loss_batch,
     evaluate_model,
@@ -210,10 +211,7 @@ def generate_responses(
 # ch07.ipynb: fast-dtype
 def fast_dtype(device):
     """bfloat16 where this device multiplies in it, else float32: for `torch.autocast`."""
-    able = torch.cpu.get_capabilities()
-    able = able.get("avx512_bf16") or able.get("amx_bf16")
-    gpu = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.bfloat16 if gpu or (device.type == "cpu" and able) else torch.float32
+    return torch.bfloat16 if fast_in_bf16(device) else torch.float32
 
 
 def reduced(device, dtype):

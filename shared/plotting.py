@@ -90,14 +90,9 @@ def points(x, y, labels, groups):
     fig.canvas.draw()  # fixes the scale, which says how much room a label takes
     spots = ax.transData.transform(list(zip(x, y)))
     taken = [Bbox.from_bounds(left - 4, low - 4, 8, 8) for left, low in spots]
-    around = [
-        (6, 0, "left"),
-        (-6, 0, "right"),
-        (4, 12, "left"),
-        (4, -12, "left"),
-        (-4, 12, "right"),
-    ]
-    around += [(-4, -12, "right"), (8, 24, "left"), (8, -24, "left"), (-8, -24, "right")]
+    around = [(6, 0, "left"), (-6, 0, "right"), (4, 12, "left"), (4, -12, "left")]
+    around += [(-4, 12, "right"), (-4, -12, "right"), (8, 24, "left")]
+    around += [(8, -24, "left"), (-8, -24, "right")]
     for label, point, spot in zip(labels, zip(x, y), spots):
         for right, up, side in around:
             place = {"xytext": (right, up), "textcoords": "offset points", "ha": side}
@@ -115,6 +110,8 @@ def points(x, y, labels, groups):
 def token_strips(rows):
     """Texts cut into tokens: `rows` maps a label to its list of token strings, one coloured box each."""
     widest = max(sum(len(token) + 0.6 for token in tokens) for tokens in rows.values())
+    size = min(11, 560 / widest)
+    look = {"ha": "center", "va": "center", "family": "monospace", "fontsize": size}
     fig, ax = plt.subplots(figsize=(9, 0.62 * len(rows) + 0.1))
     for row, (label, tokens) in enumerate(rows.items()):
         ax.text(-0.8, -row, label, ha="right", va="center", fontsize=10)
@@ -124,15 +121,7 @@ def token_strips(rows):
             box = plt.Rectangle((left, -row - 0.36), width - 0.12, 0.72, color=PALE[i % len(PALE)])
             ax.add_patch(box)
             shown = token.replace(" ", "\u2423").replace("\n", "\u21b5")
-            ax.text(
-                left + width / 2 - 0.06,
-                -row,
-                shown,
-                ha="center",
-                va="center",
-                family="monospace",
-                fontsize=min(11, 560 / widest),
-            )
+            ax.text(left + width / 2 - 0.06, -row, shown, **look)
             left += width
     ax.set(xlim=(-0.3, widest), ylim=(0.5 - len(rows), 0.5))
     ax.axis("off")
@@ -150,11 +139,9 @@ def windows(tokens, starts_by_stride, max_length):
     for colour, (stride, starts) in enumerate(starts_by_stride.items()):
         ax.text(-0.3, y - 0.4, f"stride {stride}", ha="right", va="center", fontsize=11)
         for start in starts:
-            look = {"edgecolor": PALETTE[colour], "linewidth": 1}
-            ax.barh(y, max_length, 0.4, start, align="edge", color=PALETTE[colour], **look)
-            ax.barh(
-                y - 0.4, max_length, 0.4, start + 1, align="edge", fill=False, hatch="////", **look
-            )
+            look = {"edgecolor": PALETTE[colour], "linewidth": 1, "align": "edge"}
+            ax.barh(y, max_length, 0.4, start, color=PALETTE[colour], **look)
+            ax.barh(y - 0.4, max_length, 0.4, start + 1, fill=False, hatch="////", **look)
             y -= 1
         y -= 0.7
     ax.set(xlim=(-0.2, len(tokens)), ylim=(y + 0.9, 2))
@@ -263,9 +250,8 @@ def bars(labels, values, ylabel, line=None):
     """A column for each label; `line` is (label, height) of a dashed line across."""
     fig, ax = plt.subplots(figsize=(7.2, 3.2))
     ax.bar(range(len(labels)), values, color=PALETTE[0])
-    ax.set_xticks(
-        range(len(labels)), labels, rotation=35, ha="right", family="monospace", fontsize=10
-    )
+    look = {"rotation": 35, "ha": "right", "family": "monospace", "fontsize": 10}
+    ax.set_xticks(range(len(labels)), labels, **look)
     ax.set_ylabel(ylabel)
     if line is not None:
         ax.axhline(line[1], color=PALETTE[3], linestyle="--")

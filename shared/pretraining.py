@@ -8,13 +8,12 @@ import itertools
 import math
 import re
 import warnings
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
-from shared import editions
+from shared import files
 from shared.gpt_model import (
     GPT_CONFIG_124M,
     KVCache,
@@ -175,13 +174,10 @@ def save_checkpoint(path, model, optimizer, **progress):
     """Write weights, optimizer, random states and `progress` to a file: whole, or not at all."""
     state = {"model_state_dict": model.state_dict(), "optimizer_state_dict": optimizer.state_dict()}
     state |= {"rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all()}
-    buffer, unfinished = io.BytesIO(), Path(f"{path}.unfinished")
+    buffer = io.BytesIO()
     torch.save(state | {"progress": progress}, buffer)
-    try:
-        unfinished.write_bytes(buffer.getbuffer())
-        unfinished.replace(path)  # until here the old file, from here on the new one
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with files.landing(path) as file:  # the old file until the block has ended, then the new one
+        file.write(buffer.getbuffer())
 
 
 # ch05.ipynb: check-shapes
@@ -196,7 +192,7 @@ def check_shapes(given, wanted, source):
 # ch05.ipynb: load-checkpoint
 def load_checkpoint(path, model, optimizer=None):
     """Load a checkpoint, or weights alone, and return its `progress`; ValueError for an unfit file."""
-    state = editions.read_saved(path)
+    state = files.read_saved(path)
     weights = state.get("model_state_dict", state) if isinstance(state, dict) else {}
     weights = {name: tensor for name, tensor in weights.items() if not str(name).endswith(".mask")}
     if not weights or not all(isinstance(tensor, torch.Tensor) for tensor in weights.values()):

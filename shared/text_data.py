@@ -12,7 +12,7 @@ import tiktoken
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from shared import editions
+from shared import encodings
 
 __all__ = ["split_words", "SimpleTokenizerV1", "SimpleTokenizerV2",
     "most_frequent_pair", "merge_pair", "GPT2_SPLIT_PATTERN", "split_into_chunks",
@@ -244,7 +244,7 @@ def create_dataloader_v1(
     if `drop_last` would leave no batch at all.
     """
     if tokenizer is None:
-        tokenizer = editions.gpt2_encoding()
+        tokenizer = encodings.gpt2_encoding()
     dataset = GPTDatasetV1(txt, tokenizer, max_length, stride)
     if drop_last and len(dataset) < batch_size:
         raise ValueError(f"{len(dataset)} windows fill no batch of {batch_size}: lower batch_size")

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from shared import lexicon
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "ch05_pretraining"))
 
 import apart  # noqa: E402
 import knowledge  # noqa: E402
-import worksheets  # noqa: E402
 
-RESERVED = worksheets.read_json(apart.SECOND_RESERVED)
+RESERVED = lexicon.read_json(apart.SECOND_RESERVED)
 FAMILIES = RESERVED["families"]
 LEFT_OUT = RESERVED["left_out"]
 

@@ -5,7 +5,6 @@ import hashlib
 import io
 import socket
 import threading
-import time
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -168,9 +167,7 @@ def test_no_server(cache, monkeypatch):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
-    start = time.monotonic()
     assert "no connection" in refused(cache, offer(monkeypatch, f"http://127.0.0.1:{port}/tale"))
-    assert time.monotonic() - start < 5
 
 
 def test_no_name_server(cache, monkeypatch):
@@ -195,12 +192,10 @@ def test_a_network_that_swallows_everything(cache, monkeypatch, limit):
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()
-        start = time.monotonic()
         message = refused(
             cache, offer(monkeypatch, f"http://127.0.0.1:{deaf.getsockname()[1]}/tale")
         )
     assert "no answer in time" in message
-    assert time.monotonic() - start < 3
 
 
 def test_a_folder_that_cannot_be_made(cache, monkeypatch, no_network):

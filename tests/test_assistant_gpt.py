@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from scripts import scripts
 
-from shared import editions
+from shared import editions, encodings, models
 from shared.instruction import generate_responses
 from shared.scoring import OPEN, is_right
 
@@ -22,18 +22,18 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import test_instructions as data  # noqa: E402
 
-_, compare = scripts(FOLDER, "finetune", "compare")
+_, compare_assistants = scripts(FOLDER, "make_assistant", "compare_assistants")
 
 ENTRIES = editions.read_instructions(editions.INSTRUCTIONS)
 TEST = [entry for entry in ENTRIES if entry["split"] == "test"]
-CARD = (editions.ASSISTANT_GPT / "README.md").read_text(encoding="utf-8")
+CARD = (models.ASSISTANT_GPT / "README.md").read_text(encoding="utf-8")
 TABLE = pd.read_csv(FOLDER / "compare.csv", dtype={"weights": str, "recipe_and_items": str})
 GENERATED = [f for f in dict.fromkeys(e["family"] for e in TEST) if f not in {*OPEN, "write_sentence"}]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def assistant():
-    return editions.instruction_model()
+    return models.instruction_model()
 
 
 def rows(setting, family):
@@ -49,16 +49,16 @@ def test_what_instruction_model_returns(monkeypatch, edition):
     """Ours, whatever COURSE_MODEL says, and its tokenizer, too."""
     monkeypatch.setenv("COURSE_MODEL", edition)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    model, cfg = editions.instruction_model()
-    assert cfg == editions.load_model(editions.COURSE_GPT)[1]
-    assert cfg["vocab_size"] == editions.course_encoding().n_vocab == 4096
+    model, cfg = models.instruction_model()
+    assert cfg == models.load_model(models.COURSE_GPT)[1]
+    assert cfg["vocab_size"] == encodings.course_encoding().n_vocab == 4096
     assert not model.training and {p.dtype for p in model.parameters()} == {torch.float32}
     assert model.out_head.weight is model.tok_emb.weight
-    assert editions.instruction_model()[0] is not model  # a copy for each
+    assert models.instruction_model()[0] is not model  # a copy for each
 
 
 def test_what_ships():
-    files = {path.name: path for path in editions.ASSISTANT_GPT.iterdir()}
+    files = {path.name: path for path in models.ASSISTANT_GPT.iterdir()}
     assert set(files) == {"config.json", "model.safetensors", "log.csv", "SHA256SUMS", "README.md"}
     assert sum(path.stat().st_size for path in files.values()) <= 15e6
     for line in files["SHA256SUMS"].read_text().splitlines():
@@ -73,22 +73,22 @@ def test_what_ships():
 def test_it_answers_as_the_table_says(assistant):
     """A part of the test items, anew."""
     some = [entry for entry in TEST if entry["family"] not in OPEN][::6]
-    found = [is_right(*pair) for pair in zip(some, generate_responses(assistant[0], some, editions.course_encoding()))]  # fmt: skip
+    found = [is_right(*pair) for pair in zip(some, generate_responses(assistant[0], some, encodings.course_encoding()))]  # fmt: skip
     # its own error for so many items: two standard errors, and some
     assert sum(found) / len(found) == pytest.approx(exact("assistant_gpt", "all"), abs=0.1)
 
 
 def test_it_ends_its_answers(assistant):
     some = [entry for entry in TEST if entry["family"] not in OPEN][::40]
-    for response in generate_responses(assistant[0], some, editions.course_encoding()):
+    for response in generate_responses(assistant[0], some, encodings.course_encoding()):
         assert 0 < len(response) < 100 and "\n" not in response and "###" not in response, response
 
 
 @pytest.fixture
 def copy(tmp_path, monkeypatch):
     """The shipped folder, to be damaged."""
-    folder = shutil.copytree(editions.ASSISTANT_GPT, tmp_path / "assistant_gpt")
-    monkeypatch.setattr(editions, "ASSISTANT_GPT", folder)
+    folder = shutil.copytree(models.ASSISTANT_GPT, tmp_path / "assistant_gpt")
+    monkeypatch.setattr(models, "ASSISTANT_GPT", folder)
     return folder
 
 
@@ -96,7 +96,7 @@ def copy(tmp_path, monkeypatch):
 def test_a_missing_file(copy, name):
     (copy / name).unlink()
     with pytest.raises(ValueError, match=rf"{name} cannot be read: .*git checkout"):
-        editions.instruction_model()
+        models.instruction_model()
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
@@ -105,7 +105,7 @@ def test_a_damaged_file(copy, name):
     content[len(content) // 2] ^= 1
     (copy / name).write_bytes(content)
     with pytest.raises(ValueError, match=rf"{name} is damaged: .*git checkout"):
-        editions.instruction_model()
+        models.instruction_model()
 
 
 # --- compare.csv ---
@@ -113,13 +113,13 @@ def test_a_damaged_file(copy, name):
 
 def test_the_table_is_of_what_ships():
     rows = 0
-    for setting, (_, seeds) in compare.SETTINGS.items():
+    for setting, (_, seeds) in compare_assistants.SETTINGS.items():
         for seed in seeds:
             part = TABLE[(TABLE.setting == setting) & (TABLE.seed == seed)]
             other = setting.endswith("other items")
             families = GENERATED if other else {entry["family"] for entry in TEST}
             assert set(part.family) == {*families, "all"} and part.family.is_unique, setting
-            made_of = compare.made_of(setting, ENTRIES)
+            made_of = compare_assistants.made_of(setting, ENTRIES)
             assert (part.weights == made_of["weights"]).all(), setting
             assert (part.recipe_and_items == made_of["recipe_and_items"]).all(), setting
             rows += len(part)
@@ -144,7 +144,7 @@ def test_what_fine_tuning_brings():
 
 def test_other_items_say_the_same():
     """The first test was looked at while the assistant was made; these were not."""
-    items = compare.other_items(ENTRIES)
+    items = compare_assistants.other_items(ENTRIES)
     assert not {(e["instruction"], e["input"]) for e in ENTRIES} & {(e["instruction"], e["input"]) for e in items}  # fmt: skip
     assert {e["split"] for e in items} == {"test"} and {e["family"] for e in items} == set(
         GENERATED
@@ -171,5 +171,5 @@ def test_the_cards_answers_are_its_answers(assistant):
     quoted = re.findall(r"^> \*\*(.+?)\*\*\s*\n> (.+)$", CARD, re.MULTILINE)
     assert len(quoted) == 10
     entries = [dict(zip(("instruction", "input"), f"{task} | ".split(" | "))) for task, _ in quoted]
-    found = generate_responses(assistant[0], entries, editions.course_encoding())
+    found = generate_responses(assistant[0], entries, encodings.course_encoding())
     assert found == [answer.strip() for _, answer in quoted]

@@ -36,7 +36,7 @@ def outputs_of_the_book_edition(chapter, folder, monkeypatch, digests, model="gp
     path = ROOT / (CHAPTERS | WITH_COURSE_GPT)[chapter]
     notebook = nbformat.read(path / f"{chapter}.ipynb", as_version=4)
     notebook.cells.insert(0, nbformat.v4.new_code_cell(PREPARE.format(digests=digests)))
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path)}}).execute()
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(path)}}).execute()
     outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
     return "\n".join(out.get("text") or out.data["text/plain"] for out in outputs)
 

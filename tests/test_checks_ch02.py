@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from shared import editions
+from shared import encodings
 from shared.checks import ch02 as check
 from shared.text_data import (
     GPTDatasetV1,
@@ -39,7 +39,7 @@ def unshifted(text, tokenizer, max_length):
 
 
 def other_tokenizer(text, tokenizer, max_length):
-    return loader()(text, editions.tokenizer(), max_length)
+    return loader()(text, encodings.tokenizer(), max_length)
 
 
 def no_return(text, tokenizer, max_length):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from shared import editions
+from shared import editions, encodings, models
 from shared.checks import ch05 as check
 from shared.gpt_model import GPTModel, evaluation_mode
 from shared.pretraining import calc_loss_batch, calc_loss_loader, gpt2_config, load_weights_into_gpt
@@ -326,8 +326,8 @@ def test_wrong_answers_are_refused(name, answer, says):
 
 
 def test_a_right_answer_is_told_the_losses_of_course_gpt_on_the_story():
-    model, _ = editions.load_model(editions.COURSE_GPT)
-    ranks = editions.load_ranks(editions.COURSE_TOKENIZER)
+    model, _ = models.load_model(models.COURSE_GPT)
+    ranks = encodings.load_ranks(encodings.COURSE_TOKENIZER)
     story = editions.STORY.read_text(encoding="utf-8")
     losses = measured()(model, make_encoding("course-gpt", ranks), story)
     text = check.losses_on_text(answers("solutions.ipynb")["losses_on_text"]).text

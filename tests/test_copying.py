@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from shared import editions
+from shared import encodings, invented, lexicon
 from shared.gpt_model import GPTModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ch05_pretraining"))
 
-import copying  # noqa: E402
+import induction  # noqa: E402
+import names  # noqa: E402
 import worksheets  # noqa: E402
 
 TINY = {
@@ -70,12 +71,12 @@ class Chance(nn.Module):
 
 @pytest.fixture(scope="module")
 def encoding():
-    return editions.tokenizer()
+    return encodings.tokenizer()
 
 
 @pytest.fixture(scope="module")
 def ordinary(encoding):
-    return copying.ordinary_tokens(encoding)
+    return names.ordinary_tokens(encoding)
 
 
 def test_ordinary_tokens_are_words_and_parts_of_words(encoding, ordinary):
@@ -86,10 +87,12 @@ def test_ordinary_tokens_are_words_and_parts_of_words(encoding, ordinary):
 
 
 def test_repeated_tokens_of_a_copier_and_by_chance(ordinary):
-    assert copying.repeated_tokens(Copier(), ordinary, sequences=6) == 1.0
-    assert copying.repeated_tokens(Copier(runs=(1,)), ordinary, sequences=6) == 1.0
-    assert copying.repeated_tokens(Copier(shift=-1), ordinary, sequences=6) == 0.0  # one too early
-    assert copying.repeated_tokens(Chance(), ordinary, sequences=20) < 0.01
+    assert induction.repeated_tokens(Copier(), ordinary, sequences=6) == 1.0
+    assert induction.repeated_tokens(Copier(runs=(1,)), ordinary, sequences=6) == 1.0
+    assert (
+        induction.repeated_tokens(Copier(shift=-1), ordinary, sequences=6) == 0.0
+    )  # one too early
+    assert induction.repeated_tokens(Chance(), ordinary, sequences=20) < 0.01
 
 
 def test_only_the_second_half_counts():
@@ -105,7 +108,7 @@ def test_only_the_second_half_counts():
         order["length"] = ids.shape[1]
         return logits
 
-    assert copying.repeated_tokens(first_half_only, range(49), sequences=3, length=10) == 0.0
+    assert induction.repeated_tokens(first_half_only, range(49), sequences=3, length=10) == 0.0
     assert order["length"] == 19
 
     def until(place):
@@ -118,7 +121,7 @@ def test_only_the_second_half_counts():
         return model
 
     # tokens 12 to 20 count, foretold at places 11 to 19, the first of which has index 10
-    assert copying.repeated_tokens(until(13), range(49), sequences=3, length=10) == pytest.approx(
+    assert induction.repeated_tokens(until(13), range(49), sequences=3, length=10) == pytest.approx(
         3 / 9
     )
 
@@ -131,7 +134,7 @@ def test_the_sequences_are_those_of_the_seed(ordinary):
         return torch.zeros(*ids.shape, 4096)
 
     for seed in (1, 1, 2):
-        copying.repeated_tokens(record, ordinary, sequences=2, length=30, seed=seed)
+        induction.repeated_tokens(record, ordinary, sequences=2, length=30, seed=seed)
     assert torch.equal(given[0], given[1]) and not torch.equal(given[0], given[2])
     row = given[0][0].tolist()
     assert len(set(row[:30])) == 30 and row[30:] == row[:29]
@@ -140,7 +143,7 @@ def test_the_sequences_are_those_of_the_seed(ordinary):
 def test_batches_do_not_change_the_result(ordinary):
     model = Copier(runs=(2,))
     scores = {
-        copying.repeated_tokens(model, ordinary, 5, 20, batch_size=size) for size in (1, 2, 5)
+        induction.repeated_tokens(model, ordinary, 5, 20, batch_size=size) for size in (1, 2, 5)
     }
     assert len(scores) == 1 and 0.9 < scores.pop() < 1
 
@@ -148,18 +151,18 @@ def test_batches_do_not_change_the_result(ordinary):
 @pytest.mark.parametrize("length", [1, 60])
 def test_a_length_that_cannot_be_drawn(length):
     with pytest.raises(ValueError, match="different tokens out of 50"):
-        copying.repeated_tokens(Copier(50), range(50), length=length)
+        induction.repeated_tokens(Copier(50), range(50), length=length)
 
 
 def test_a_gpt_model_is_measured_in_evaluation_mode(encoding, ordinary):
     torch.manual_seed(123)
     model = GPTModel(TINY).train()
-    once = copying.repeated_tokens(model, ordinary, sequences=4)
-    assert once == copying.repeated_tokens(model, ordinary, sequences=4) < 0.02  # no dropout
-    assert copying.returning_names(model, encoding, PASSAGES) < 0.2
+    once = induction.repeated_tokens(model, ordinary, sequences=4)
+    assert once == induction.repeated_tokens(model, ordinary, sequences=4) < 0.02  # no dropout
+    assert induction.returning_names(model, encoding, PASSAGES) < 0.2
     assert model.training and all(p.grad is None for p in model.parameters())
     chance = Chance()
-    copying.repeated_tokens(chance, ordinary, sequences=2)
+    induction.repeated_tokens(chance, ordinary, sequences=2)
     assert chance.modes == [False] and chance.training and chance.lengths == [199]
 
 
@@ -167,34 +170,34 @@ def test_held_out_names_are_new(encoding):
     """The worksheets cannot make them: two vowels stand side by side in each of their syllables."""
     two_vowels = re.compile("[aeiou]{2}")
     rng = random.Random(5)
-    held_out = [copying.held_out_name(rng, encoding) for _ in range(500)]
+    held_out = [induction.held_out_name(rng, encoding) for _ in range(500)]
     assert len(set(held_out)) > 450
     assert all(two_vowels.search(name) for name in held_out)
     assert all(len(encoding.encode(text)) >= 3 for name in held_out for text in (name, f" {name}"))
-    words = worksheets.load_words()
-    assert not any(two_vowels.search(worksheets.invent(rng, words)) for _ in range(5_000))
+    words = lexicon.load_words()
+    assert not any(two_vowels.search(invented.invent(rng, words)) for _ in range(5_000))
     stream = " ".join(itertools.islice(worksheets.documents(5), 2_000)).lower()
     assert not [name for name in held_out if name.lower() in stream]
 
 
 def test_returning_names_of_a_copier_and_by_chance(encoding):
-    assert copying.returning_names(Copier(), encoding, PASSAGES) == 1.0
-    assert copying.returning_names(Copier(shift=-1), encoding, PASSAGES) == 0.0
-    assert copying.returning_names(Chance(), encoding, PASSAGES * 10) < 0.05
+    assert induction.returning_names(Copier(), encoding, PASSAGES) == 1.0
+    assert induction.returning_names(Copier(shift=-1), encoding, PASSAGES) == 0.0
+    assert induction.returning_names(Chance(), encoding, PASSAGES * 10) < 0.05
 
 
 def test_what_counts_in_a_name(encoding, monkeypatch):
     """By hand: three tokens, of which the second and third count, from the second occurrence on."""
-    monkeypatch.setattr(copying, "held_out_name", lambda rng, tokenizer: "Zoumaip")
+    monkeypatch.setattr(induction, "held_out_name", lambda rng, tokenizer: "Zoumaip")
     counted = {}
 
     def record(model, ids, mask, batch_size):
         counted["ids"], counted["mask"] = ids, mask
         return 0.0
 
-    monkeypatch.setattr(copying, "_accuracy", record)
+    monkeypatch.setattr(induction, "_accuracy", record)
     text = "So Karl came. Then Karl sat; the cat saw Karl.\n\nKarl slept."
-    copying.returning_names(None, encoding, [text])
+    induction.returning_names(None, encoding, [text])
     tokens = [encoding.decode([i]) for i in counted["ids"][0].tolist()]
     marked = [t for t, m in zip(tokens, counted["mask"][0].tolist()) if m]
     name = [encoding.decode([i]) for i in encoding.encode(" Zoumaip")]
@@ -205,20 +208,20 @@ def test_what_counts_in_a_name(encoding, monkeypatch):
 
 def test_passages_without_a_name_are_refused(encoding):
     with pytest.raises(ValueError, match="no passage has a name that comes back"):
-        copying.returning_names(Copier(), encoding, PASSAGES[2:])
+        induction.returning_names(Copier(), encoding, PASSAGES[2:])
 
 
 def test_passages_are_cut_to_the_context(encoding):
     chance = Chance()
-    copying.returning_names(chance, encoding, [PASSAGES[0] * 20], context=64)
+    induction.returning_names(chance, encoding, [PASSAGES[0] * 20], context=64)
     assert chance.lengths == [63]
 
 
 def test_passages_with_names(encoding):
     work = "\n\n".join(PASSAGES * 8)
-    passages = copying.passages_with_names([work, "Nothing here."], encoding, count=5, length=60)
+    passages = induction.passages_with_names([work, "Nothing here."], encoding, count=5, length=60)
     assert len(passages) == 5
-    assert passages == copying.passages_with_names([work, "Nothing here."], encoding, 5, 60)
-    assert all(worksheets.names_in(passage) for passage in passages)
+    assert passages == induction.passages_with_names([work, "Nothing here."], encoding, 5, 60)
+    assert all(names.names_in(passage) for passage in passages)
     assert all(len(encoding.encode(passage)) <= 60 and passage in work for passage in passages)
-    assert copying.passages_with_names(["Too short."], encoding) == []
+    assert induction.passages_with_names(["Too short."], encoding) == []

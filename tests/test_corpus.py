@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from scripts import scripts
 
-from shared import editions
+from shared import editions, encodings
 from shared.corpus import Document, fingerprint, plain, read_documents, sample, split_held_out
 
 SCRIPT = Path(editions.CHAPTER_2) / "train_tokenizer.py"
@@ -116,7 +116,7 @@ def given(folder, tmp_path):
 def test_the_script_writes_a_tokenizer_that_loads(given, tmp_path, capsys):
     out = tmp_path / "tokens.txt"
     train(*given, "--out", out)
-    assert len(editions.load_ranks(out)) == 259
+    assert len(encodings.load_ranks(out)) == 259
     printed = capsys.readouterr().out
     assert "259 tokens from 3 works" in printed and "old works held out" in printed
     assert out.read_text().startswith("# Byte pair encoding of 260 tokens")
@@ -133,7 +133,7 @@ def test_several_corpora_the_courses_text_and_a_report(given, tmp_path, capsys):
     shelf = tmp_path / "shelf"
     shelf.mkdir()
     (shelf / "talk.txt").write_text("Hello there!")
-    given = [*given, "--corpus", numbers, "--corpus", f"{numbers}=1", "--course-text"]
+    given = [*given, "--corpus", numbers, "--corpus", f"{numbers}=0.03", "--course-text"]
     train(*given, "--split-digits", "--vocab-size", 600, "--report", shelf, "--out", out)
     printed = capsys.readouterr().out.splitlines()
     texts = len(train_tokenizer.course_text())
@@ -143,11 +143,11 @@ def test_several_corpora_the_courses_text_and_a_report(given, tmp_path, capsys):
     assert list(table)[:6] == ["bytes per token", "old works held out", "talk", *rows]
     assert table["' 17'"][0] == "_|1|7" and table["'1996'"][0] == "1|9|9|6"
     assert all(float(cell) > 1 for name in rows for cell in table[name])
-    ranks = editions.load_ranks(out)
+    ranks = encodings.load_ranks(out)
     assert not [t for t in list(ranks)[256:] if any(byte in b"0123456789" for byte in t)]
-    assert editions.load_encoding(out)._pat_str == train_tokenizer.DIGITS_APART
+    assert encodings.load_encoding(out)._pat_str == train_tokenizer.DIGITS_APART
     train(*given, "--vocab-size", 600, "--out", tmp_path / "joined.txt")
-    joined = editions.load_ranks(tmp_path / "joined.txt")
+    joined = encodings.load_ranks(tmp_path / "joined.txt")
     assert [t for t in list(joined)[256:] if t.strip().isdigit()]
 
 

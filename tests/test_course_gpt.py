@@ -13,15 +13,16 @@ import torch
 import torch.nn.functional as F
 from scripts import scripts
 
-from shared import editions
+from shared import editions, encodings, files, models
 from shared.corpus import plain
 from shared.gpt_model import GPTModel, generate_text_cached
 
 FOLDER = Path(__file__).resolve().parents[1] / "ch05_pretraining"
 sys.path.insert(0, str(FOLDER))
 
-import copying  # noqa: E402
-import pretrain  # noqa: E402
+import induction  # noqa: E402
+import names  # noqa: E402
+import run_state  # noqa: E402
 import ship  # noqa: E402
 
 (train_tokenizer,) = scripts(editions.CHAPTER_2, "train_tokenizer")
@@ -29,21 +30,22 @@ import ship  # noqa: E402
 
 @pytest.fixture(scope="module")
 def pretrained():
-    return editions.pretrained()
+    return models.pretrained()
 
 
 def test_what_pretrained_returns(pretrained):
     model, cfg = pretrained
     assert (cfg["n_layers"], cfg["emb_dim"], cfg["n_heads"]) == (6, 256, 8)
-    assert (cfg["context_length"], cfg["vocab_size"]) == (256, editions.tokenizer().n_vocab)
+    assert (cfg["context_length"], cfg["vocab_size"]) == (256, encodings.tokenizer().n_vocab)
     assert not model.training and model.out_head.weight is model.tok_emb.weight
     assert {p.dtype for p in model.parameters()} == {torch.float32}
-    assert editions.pretrained()[0] is not model  # a copy for each: who trains his, spoils no other
+    assert models.pretrained()[0] is not model  # a copy for each: who trains his, spoils no other
 
 
 def test_what_ships():
-    files = {path.name: path for path in editions.COURSE_GPT.iterdir()}
-    assert set(files) == {"config.json", "model.safetensors", "log.csv", "SHA256SUMS", "README.md"}
+    files = {path.name: path for path in models.COURSE_GPT.iterdir()}
+    names = {"config.json", "model.safetensors", "log.csv", "measures.csv", "SHA256SUMS"}
+    assert set(files) == names | {"README.md"}
     assert sum(path.stat().st_size for path in files.values()) <= 25e6
     for line in files["SHA256SUMS"].read_text().splitlines():
         digest, name = line.split("  ")
@@ -54,7 +56,7 @@ def test_what_ships():
 
 @torch.inference_mode()
 def test_it_has_learnt_english(pretrained):
-    model, tokenizer = pretrained[0], editions.tokenizer()
+    model, tokenizer = pretrained[0], encodings.tokenizer()
     text = plain(editions.text())
     ids = torch.tensor(tokenizer.encode(text))
     windows = ids[: len(ids) // 257 * 257].view(-1, 257)
@@ -65,7 +67,7 @@ def test_it_has_learnt_english(pretrained):
 
 
 def test_its_greedy_text_is_english(pretrained):
-    model, tokenizer = pretrained[0], editions.tokenizer()
+    model, tokenizer = pretrained[0], encodings.tokenizer()
     known = set(re.findall(r"[a-z]+", editions.text().lower()))
     known |= set(json.loads((FOLDER / "words.json").read_text(encoding="utf-8"))["common"])
     known = set(" ".join(known).split())
@@ -79,8 +81,8 @@ def test_its_greedy_text_is_english(pretrained):
 
 
 def test_it_copies_from_its_context(pretrained):
-    model, tokenizer = pretrained[0], editions.tokenizer()
-    assert copying.repeated_tokens(model, copying.ordinary_tokens(tokenizer), 32) >= 0.8
+    model, tokenizer = pretrained[0], encodings.tokenizer()
+    assert induction.repeated_tokens(model, names.ordinary_tokens(tokenizer), 32) >= 0.8
 
 
 # --- ways to spoil it ---
@@ -88,7 +90,7 @@ def test_it_copies_from_its_context(pretrained):
 
 def as_run(folder, tokens=300):
     """The shipped model as if pretrain.py had just made it."""
-    shutil.copytree(editions.COURSE_GPT, folder)
+    shutil.copytree(models.COURSE_GPT, folder)
     torch.save({"tokens": tokens, "seconds": 7.4}, folder / "state.pt")
     return folder
 
@@ -98,7 +100,7 @@ def copy(tmp_path, monkeypatch):
     """The shipped folder, to be damaged."""
     ship.ship([as_run(tmp_path / "run")], tmp_path / "course_gpt")
     shutil.rmtree(tmp_path / "run")
-    monkeypatch.setattr(editions, "COURSE_GPT", tmp_path / "course_gpt")
+    monkeypatch.setattr(models, "COURSE_GPT", tmp_path / "course_gpt")
     return tmp_path / "course_gpt"
 
 
@@ -106,7 +108,7 @@ def test_shipping_copies_all_and_leaves_nothing_else(copy, pretrained):
     names = {"config.json", "model.safetensors", "log.csv", "SHA256SUMS"}
     assert {path.name for path in copy.iterdir()} == names
     assert [path.name for path in copy.parent.iterdir()] == ["course_gpt"]
-    ours, theirs = editions.pretrained()[0].state_dict(), pretrained[0].state_dict()
+    ours, theirs = models.pretrained()[0].state_dict(), pretrained[0].state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
@@ -134,7 +136,7 @@ def test_a_run_that_cannot_be_shipped_changes_nothing(copy, tmp_path, capsys):
     (run / "config.json").write_text(json.dumps(cfg))
     for wrong, says in (
         (["--average", "1"], "weights holds 0 weights"),
-        (["--tokenizer", str(editions.COURSE_TOKENIZER_2)], "made with another tokenizer"),
+        (["--tokenizer", str(encodings.COURSE_TOKENIZER_2)], "made with another tokenizer"),
     ):
         with pytest.raises(SystemExit, match=f"ship: .*{says}"):
             ship.main([*given, *wrong])
@@ -154,11 +156,11 @@ def small(tmp_path):
     for tokens in (100, 250, 300):
         torch.manual_seed(tokens)
         path = run / "weights" / f"{tokens:012}.safetensors"
-        pretrain.save_weights(path, GPTModel(SMALL))
+        run_state.save_weights(path, GPTModel(SMALL))
         kept.append(safetensors.torch.load_file(path))
     shutil.copy(path, run / "model.safetensors")
-    name = editions.tokenizer_sha256(editions.COURSE_TOKENIZER)
-    (run / "config.json").write_bytes(editions.as_json(SMALL | {"tokenizer": name}))
+    name = encodings.tokenizer_sha256(encodings.COURSE_TOKENIZER)
+    (run / "config.json").write_bytes(files.as_json(SMALL | {"tokenizer": name}))
     (run / "log.csv").write_text("tokens,seconds,valid_loss\n300,2,4.5\n")
     torch.save({"tokens": 300, "seconds": 7.4}, run / "state.pt")
     return run, kept
@@ -175,7 +177,7 @@ def test_the_mean_of_the_last_weights_can_be_shipped(small, tmp_path):
         for name, tensor in shipped(tmp_path / "out").items():
             mean = sum(part[name].float() for part in parts) / len(parts)
             assert torch.equal(tensor, mean.half()), (last, name)
-        model, cfg = editions.load_model(tmp_path / "out")
+        model, cfg = models.load_model(tmp_path / "out")
         assert cfg == SMALL and model.out_head.weight is model.tok_emb.weight
     for wrong in (0, -1, 4):
         with pytest.raises(ValueError, match=rf"weights holds 3 weights: .* not of {wrong}"):
@@ -221,7 +223,7 @@ def test_works_and_further_texts_are_measured_one_by_one(small, tmp_path, capsys
 def test_a_missing_file(copy, name):
     (copy / name).unlink()
     with pytest.raises(ValueError, match=rf"{name} cannot be read: .*git checkout"):
-        editions.pretrained()
+        models.pretrained()
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
@@ -230,7 +232,7 @@ def test_a_damaged_file(copy, name):
     content[len(content) // 2] ^= 1
     (copy / name).write_bytes(content)
     with pytest.raises(ValueError, match=rf"{name} is damaged: .*git checkout"):
-        editions.pretrained()
+        models.pretrained()
 
 
 # --- and the tokenizer that a model was made with ---
@@ -241,7 +243,7 @@ FIRST = "75f7998f13f447358336e41ae7de255e567efb2a0ec35451564411b5618cffba"
 def renamed(folder, **changed):
     """A model's folder with another config.json, as if it had been written so."""
     cfg = json.loads((folder / "config.json").read_text()) | changed
-    content = editions.as_json({key: value for key, value in cfg.items() if value is not None})
+    content = files.as_json({key: value for key, value in cfg.items() if value is not None})
     sums = (folder / "SHA256SUMS").read_text().splitlines()[1:]
     digest = hashlib.sha256(content).hexdigest()
     (folder / "config.json").write_bytes(content)
@@ -250,66 +252,68 @@ def renamed(folder, **changed):
 
 def other_tokenizer(folder):
     """A tokenizer of the same size, whose first two merges have changed places."""
-    ranks = editions.load_ranks(editions.COURSE_TOKENIZER)
+    ranks = encodings.load_ranks(encodings.COURSE_TOKENIZER)
     tokens = list(ranks)
     tokens[256], tokens[257] = tokens[257], tokens[256]
     path = folder / "other.txt"
     train_tokenizer.save_ranks(path, {token: i for i, token in enumerate(tokens)}, ["Ours."])
-    assert len(editions.load_ranks(path)) == len(ranks)
+    assert len(encodings.load_ranks(path)) == len(ranks)
     return path
 
 
 @pytest.mark.parametrize("folder, load", [("COURSE_GPT", "pretrained"), ("SPAM_GPT", "classifier"), ("ASSISTANT_GPT", "instruction_model")])  # fmt: skip
 def test_what_ships_names_the_first_tokenizer(folder, load, tmp_path, monkeypatch):
-    stored = json.loads((getattr(editions, folder) / "config.json").read_text())
-    assert stored.pop("tokenizer") == FIRST == editions.tokenizer_sha256(editions.COURSE_TOKENIZER)
-    assert getattr(editions, load)()[1] == stored  # without the entry
-    monkeypatch.setattr(editions, "COURSE_TOKENIZER", other_tokenizer(tmp_path))
+    stored = json.loads((getattr(models, folder) / "config.json").read_text())
+    assert (
+        stored.pop("tokenizer") == FIRST == encodings.tokenizer_sha256(encodings.COURSE_TOKENIZER)
+    )
+    assert getattr(models, load)()[1] == stored  # without the entry
+    monkeypatch.setattr(encodings, "COURSE_TOKENIZER", other_tokenizer(tmp_path))
     with pytest.raises(ValueError, match=f"{folder.lower()} holds a model made with another"):
-        getattr(editions, load)()
+        getattr(models, load)()
 
 
 def test_a_model_with_another_tokenizer_is_refused(copy, tmp_path):
     other = other_tokenizer(tmp_path)
-    name = editions.tokenizer_sha256(other)
+    name = encodings.tokenizer_sha256(other)
     with pytest.raises(ValueError) as caught:
-        editions.load_model(copy, other)
+        models.load_model(copy, other)
     for part in (str(copy), f"course_tokenizer.txt ({FIRST[:12]})", name[:12], "train the model"):
         assert part in str(caught.value)
-    model, cfg = editions.load_model(copy)
-    editions.save_model(copy, model, cfg, "step\n", other)
+    model, cfg = models.load_model(copy)
+    models.save_model(copy, model, cfg, "step\n", other)
     assert json.loads((copy / "config.json").read_text())["tokenizer"] == name
-    assert editions.load_model(copy, other)[1] == cfg
+    assert models.load_model(copy, other)[1] == cfg
     with pytest.raises(ValueError, match=f"{name[:12]}.*, not course_tokenizer.txt"):
-        editions.load_model(copy)
+        models.load_model(copy)
 
 
 def test_a_model_that_names_no_tokenizer_is_refused_until_it_does(copy, tmp_path):
     renamed(copy, tokenizer=None)
     with pytest.raises(ValueError) as caught:
-        editions.pretrained()
+        models.pretrained()
     line = f'"tokenizer": "{FIRST}"'
     for part in (str(copy / "config.json"), "older version", "course_tokenizer.txt", line):
         assert part in str(caught.value)
     text = (copy / "config.json").read_text()
     (copy / "config.json").write_text(text.replace("{", "{" + line + ",", 1))
-    assert editions.pretrained()[1]["n_layers"] == 6  # SHA256SUMS need not be touched
+    assert models.pretrained()[1]["n_layers"] == 6  # SHA256SUMS need not be touched
     with pytest.raises(ValueError, match="made with another tokenizer"):
-        editions.load_model(copy, other_tokenizer(tmp_path))
+        models.load_model(copy, other_tokenizer(tmp_path))
 
 
 def test_a_name_that_is_no_checksum(copy):
     renamed(copy, tokenizer=["x"])
     with pytest.raises(ValueError, match="the course does not know"):
-        editions.pretrained()
+        models.pretrained()
 
 
 def test_a_model_of_gpt2s_size_has_gpt2s_tokenizer(tmp_path):
-    cfg = {"vocab_size": editions.GPT2_TOKENS, "context_length": 8, "emb_dim": 2, "n_heads": 1}
+    cfg = {"vocab_size": encodings.GPT2_TOKENS, "context_length": 8, "emb_dim": 2, "n_heads": 1}
     cfg |= {"n_layers": 1, "drop_rate": 0.0, "qkv_bias": True, "tie_weights": True}
-    editions.save_model(tmp_path / "model", GPTModel(cfg), cfg, "step\n")
+    models.save_model(tmp_path / "model", GPTModel(cfg), cfg, "step\n")
     assert json.loads((tmp_path / "model" / "config.json").read_text())["tokenizer"] == "gpt2"
-    assert editions.load_model(tmp_path / "model")[1] == cfg
+    assert models.load_model(tmp_path / "model")[1] == cfg
     renamed(tmp_path / "model", tokenizer=None)
     with pytest.raises(ValueError, match='add "tokenizer": "gpt2"'):
-        editions.load_model(tmp_path / "model")
+        models.load_model(tmp_path / "model")

@@ -30,9 +30,9 @@ def start(*arguments, before=()):
 
 
 def finished(process):
-    """What it printed; a process that has not ended after a minute is hanging, and is killed."""
+    """What it printed; a process that has not ended after ten minutes is hanging, and is killed."""
     try:
-        return process.communicate(timeout=60)
+        return process.communicate(timeout=600)
     except subprocess.TimeoutExpired:
         process.kill()
         raise

@@ -1,4 +1,4 @@
-"""Editions: the switches, the course's files, and the book's on stand-ins of the same format."""
+"""Editions and encodings: the switches, the tokenizers, the course's files, and the book's on stand-ins of the same format."""
 
 import hashlib
 import os
@@ -6,7 +6,7 @@ import os
 import pytest
 from scripts import scripts
 
-from shared import assets, editions
+from shared import assets, editions, encodings
 from shared.text_data import GPT2_SPLIT_PATTERN, make_encoding, train_bpe
 
 (train_tokenizer,) = scripts(editions.CHAPTER_2, "train_tokenizer")
@@ -50,7 +50,7 @@ def test_an_unknown_edition(switch, monkeypatch):
     for needed in (switch, "'boook'", *editions.SWITCHES[switch]):
         assert needed in str(caught.value)
     with pytest.raises(ValueError, match=switch):
-        editions.text() if switch == "COURSE_DATA" else editions.tokenizer()
+        editions.text() if switch == "COURSE_DATA" else encodings.tokenizer()
 
 
 def test_an_empty_switch_is_the_default(monkeypatch):
@@ -85,8 +85,8 @@ def test_the_book_text_on_a_stand_in(monkeypatch, tmp_path):
 
 
 def test_the_course_tokenizer():
-    encoding = editions.tokenizer()
-    assert encoding is editions.tokenizer()
+    encoding = encodings.tokenizer()
+    assert encoding is encodings.tokenizer()
     assert (encoding.name, encoding.n_vocab, encoding.eot_token) == ("course-gpt", 4_096, 4_095)
     assert encoding.encode("<|endoftext|>", allowed_special="all") == [4_095]
     for text in ANY_TEXT:
@@ -113,13 +113,35 @@ def test_the_course_tokenizer():
 
 def test_the_card_describes_the_stored_tokenizer():
     card = (editions.CHAPTER_2 / "course_tokenizer.md").read_text(encoding="utf-8")
-    stored = editions.COURSE_TOKENIZER.read_bytes().replace(b"\r\n", b"\n")
+    stored = encodings.COURSE_TOKENIZER.read_bytes().replace(b"\r\n", b"\n")
     assert hashlib.sha256(stored).hexdigest() in card
+
+
+def test_the_encoding_is_chapter_2s():
+    """`encodings` calls tiktoken itself; what chapter 2 makes of the same ranks is equal."""
+    ranks = encodings.load_ranks(encodings.COURSE_TOKENIZER)
+    ours, theirs = encodings.course_encoding(), make_encoding("course-gpt", ranks)
+    assert encodings.GPT2_PATTERN == GPT2_SPLIT_PATTERN
+    for each in ("name", "_pat_str", "_mergeable_ranks", "_special_tokens", "n_vocab"):
+        assert getattr(ours, each) == getattr(theirs, each)
+    for text in [*ANY_TEXT, EXAMPLE, editions.text()]:
+        assert ours.encode(text, allowed_special="all") == theirs.encode(
+            text, allowed_special="all"
+        )
+
+
+def test_the_visible_bytes_are_gpt2s():
+    """256 different characters; what is seen stands for itself, a space and a new line are Ġ and Ċ."""
+    table = encodings.visible_bytes()
+    assert sorted(table) == list(range(256)) and len(set(table.values())) == 256
+    assert all(chr(b) == table[b] for b in range(33, 127))
+    assert (table[ord(" ")], table[ord("\n")], table[0xAD]) == ("Ġ", "Ċ", "Ń")
+    assert list(table)[:2] == [33, 34] and list(table)[188] == 0  # the order of GPT-2's ranks
 
 
 def test_the_course_tokenizer_is_a_byte_pair_encoding():
     """Every merged token splits into two earlier ones; none comes twice."""
-    ranks = editions.load_ranks(editions.COURSE_TOKENIZER)
+    ranks = encodings.load_ranks(encodings.COURSE_TOKENIZER)
     assert list(ranks.values()) == list(range(4_095))
     for token, rank in list(ranks.items())[256:]:
         halves = ((token[:i], token[i:]) for i in range(1, len(token)))
@@ -139,29 +161,32 @@ def test_the_course_tokenizer_is_a_byte_pair_encoding():
     ids=["empty", "cut", "a letter", "code", "header only", "no header"],
 )
 def test_a_damaged_course_tokenizer(damage, monkeypatch, tmp_path):
-    text = editions.COURSE_TOKENIZER.read_text(encoding="utf-8")
+    text = encodings.COURSE_TOKENIZER.read_text(encoding="utf-8")
     (tmp_path / "tokens.txt").write_text(damage(text), encoding="utf-8")
-    monkeypatch.setattr(editions, "COURSE_TOKENIZER", tmp_path / "tokens.txt")
+    monkeypatch.setattr(encodings, "COURSE_TOKENIZER", tmp_path / "tokens.txt")
     with pytest.raises(ValueError, match="tokens.txt is missing or damaged.*git checkout"):
-        editions.tokenizer()
+        encodings.tokenizer()
 
 
 def test_windows_line_ends_are_no_damage(tmp_path):
-    lines = editions.COURSE_TOKENIZER.read_bytes().replace(b"\n", b"\r\n")
+    lines = encodings.COURSE_TOKENIZER.read_bytes().replace(b"\n", b"\r\n")
     (tmp_path / "tokens.txt").write_bytes(lines)
-    assert editions.load_ranks(tmp_path / "tokens.txt") == editions.load_ranks(
-        editions.COURSE_TOKENIZER
+    assert encodings.load_ranks(tmp_path / "tokens.txt") == encodings.load_ranks(
+        encodings.COURSE_TOKENIZER
     )
 
 
 def test_a_tokenizer_file_without_a_pattern_is_as_it_was(tmp_path):
     path = tmp_path / "tokens.txt"
-    ranks = editions.load_ranks(editions.COURSE_TOKENIZER)
+    ranks = encodings.load_ranks(encodings.COURSE_TOKENIZER)
     train_tokenizer.save_ranks(path, ranks, ["A note."])
     first, *lines = path.read_text(encoding="utf-8").splitlines()
-    assert [first, *lines] == ["# A note.", *editions.COURSE_TOKENIZER.read_text().splitlines()[3:]]
-    assert editions.tokenizer_sha256(path) == lines[0].split()[-1]
-    assert editions.load_encoding(path)._pat_str == GPT2_SPLIT_PATTERN
+    assert [first, *lines] == [
+        "# A note.",
+        *encodings.COURSE_TOKENIZER.read_text().splitlines()[3:],
+    ]
+    assert encodings.tokenizer_sha256(path) == lines[0].split()[-1]
+    assert encodings.load_encoding(path)._pat_str == GPT2_SPLIT_PATTERN
 
 
 def test_a_tokenizer_file_with_a_pattern(tmp_path):
@@ -169,10 +194,10 @@ def test_a_tokenizer_file_with_a_pattern(tmp_path):
     ranks = train_bpe("In 1996 and 1997. " * 9, 270, pattern=train_tokenizer.DIGITS_APART)
     train_tokenizer.save_ranks(plain, ranks, ["A note."])
     train_tokenizer.save_ranks(apart, ranks, ["A note."], train_tokenizer.DIGITS_APART)
-    assert editions.tokenizer_sha256(plain) != editions.tokenizer_sha256(apart)
-    assert editions.load_ranks(plain) == editions.load_ranks(apart) == ranks
-    encoding = editions.load_encoding(apart, name="apart")
-    assert encoding is editions.load_encoding(apart, name="apart")
+    assert encodings.tokenizer_sha256(plain) != encodings.tokenizer_sha256(apart)
+    assert encodings.load_ranks(plain) == encodings.load_ranks(apart) == ranks
+    encoding = encodings.load_encoding(apart, name="apart")
+    assert encoding is encodings.load_encoding(apart, name="apart")
     assert (encoding.name, encoding.n_vocab) == ("apart", len(ranks) + 1)
     assert encoding._pat_str == train_tokenizer.DIGITS_APART
     (line,) = [line for line in apart.read_text().splitlines() if "Split pattern" in line]
@@ -181,7 +206,7 @@ def test_a_tokenizer_file_with_a_pattern(tmp_path):
         changed = apart.read_text().replace(old, new)
         assert changed != apart.read_text()
         (tmp_path / "damaged.txt").write_text(changed)
-        for call in (editions.load_ranks, editions.load_encoding, editions.tokenizer_sha256):
+        for call in (encodings.load_ranks, encodings.load_encoding, encodings.tokenizer_sha256):
             with pytest.raises(ValueError, match="damaged.txt is missing or damaged"):
                 call(tmp_path / "damaged.txt")
 
@@ -192,8 +217,8 @@ def test_gpt2_tokenizer_on_a_stand_in(model, gpt2_like, monkeypatch, tmp_path):
     stand_in(monkeypatch, tmp_path, "vocab.bpe", merges)
     stand_in(monkeypatch, tmp_path, "encoder.json", vocabulary)
     monkeypatch.setenv("COURSE_MODEL", model)
-    encoding = editions.tokenizer()
-    assert encoding is editions.gpt2_encoding()
+    encoding = encodings.tokenizer()
+    assert encoding is encodings.gpt2_encoding()
     assert (encoding.name, encoding.n_vocab, encoding.eot_token) == ("gpt2", 50_257, 50_256)
     reference = make_encoding("reference", ranks, ("<|endoftext|>",))
     for text in [*ANY_TEXT, EXAMPLE, "the hat sat"]:
@@ -208,7 +233,7 @@ def test_gpt2_files_that_do_not_belong_together(gpt2_like, monkeypatch, tmp_path
     stand_in(monkeypatch, tmp_path, "vocab.bpe", b"".join(lines[:-1]))
     stand_in(monkeypatch, tmp_path, "encoder.json", vocabulary)
     with pytest.raises(ValueError, match="50,257"):
-        editions.gpt2_encoding()
+        encodings.gpt2_encoding()
 
 
 def test_the_book_edition_without_a_network(monkeypatch):
@@ -218,7 +243,7 @@ def test_the_book_edition_without_a_network(monkeypatch):
         )
     for switch, value, call in (
         ("COURSE_DATA", "book", editions.text),
-        ("COURSE_MODEL", "gpt2", editions.tokenizer),
+        ("COURSE_MODEL", "gpt2", encodings.tokenizer),
     ):
         monkeypatch.setenv(switch, value)
         with pytest.raises(assets.AssetError, match=rf"{switch}=course"):
@@ -237,7 +262,7 @@ def real_files(monkeypatch):
 
 def test_the_real_book_edition(real_files):
     """The book's figures: 20,479 characters, 5,145 tokens, and the IDs of its example sentence."""
-    encoding, story = editions.tokenizer(), editions.text()
+    encoding, story = encodings.tokenizer(), editions.text()
     assert len(story) == 20_479
     assert len(encoding.encode(story)) == 5_145
     ids = encoding.encode(EXAMPLE, allowed_special={"<|endoftext|>"})
@@ -251,7 +276,7 @@ def test_the_real_encoding_is_tiktokens(real_files, monkeypatch):
     expected = load.data_gym_to_mergeable_bpe_ranks(
         *(os.fspath(REAL / n) for n in ("vocab.bpe", "encoder.json"))
     )
-    encoding = editions.gpt2_encoding()
+    encoding = encodings.gpt2_encoding()
     assert all(encoding.encode_single_token(token) == rank for token, rank in expected.items())
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from shared import editions
+from shared import editions, encodings, files, models
 from shared.gpt_model import GPTModel, generate_text_simple
 from shared.pretraining import load_weights_into_gpt
 from shared.text_data import make_encoding, train_bpe
@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ch05_pretraining")
 
 import export  # noqa: E402
 
-END = editions.END_OF_TEXT
+END = encodings.END_OF_TEXT
 # What tokenizers disagree about: kinds of white space, marks without a letter, digits, emoji, half words.
 NASTY = [
     " ",
@@ -81,7 +81,7 @@ def opened(tmp_path_factory):
         patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    return editions.pretrained()[0], editions.tokenizer(), model, tokenizer
+    return models.pretrained()[0], encodings.tokenizer(), model, tokenizer
 
 
 def ids_of(encoding, text):
@@ -156,7 +156,7 @@ def test_equal_tokens_for_nasty_text(opened):
 
 def test_every_token_of_the_vocabulary(opened):
     _, encoding, _, tokenizer = opened
-    byte = {letter: b for b, letter in export.visible_bytes().items()}
+    byte = {letter: b for b, letter in encodings.visible_bytes().items()}
     vocabulary = tokenizer.get_vocab()
     assert sorted(vocabulary.values()) == list(range(encoding.n_vocab)) and len(byte) == 256
     for spelt, i in vocabulary.items():
@@ -201,7 +201,7 @@ def test_other_models_of_ours(changes, encoding, tmp_path):
 def test_the_folder_is_read_back_by_our_own_code(encoding, tmp_path):
     model, cfg = small(encoding.n_vocab)
     export.export(model.half(), cfg, encoding, tmp_path)
-    params = editions.read_weights(tmp_path / "model.safetensors")
+    params = files.read_weights(tmp_path / "model.safetensors")
     assert {t.dtype for t in params.values()} == {torch.float16}
     assert json.loads((tmp_path / "config.json").read_text())["dtype"] == "float16"
     again = GPTModel(cfg)
@@ -222,7 +222,7 @@ def test_a_second_export_replaces_the_first_and_leaves_nothing_else(encoding, tm
         "tokenizer_config.json",
         "notes.txt",
     }
-    params = editions.read_weights(tmp_path / "model.safetensors")
+    params = files.read_weights(tmp_path / "model.safetensors")
     assert (params["transformer.wpe.weight"] == 1).all()
 
 

@@ -14,7 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from shared import editions, instruction
+from shared import editions, encodings, instruction, models
 from shared.gpt_model import GPTModel
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,7 +24,7 @@ sys.path[:0] = [str(FOLDER), str(ROOT / "tests")]
 import test_instructions as data  # noqa: E402
 from scripts import scripts  # noqa: E402
 
-finetune, compare = scripts(FOLDER, "finetune", "compare")
+make_assistant, compare_assistants = scripts(FOLDER, "make_assistant", "compare_assistants")
 
 CFG = {"vocab_size": 4096, "context_length": 128, "emb_dim": 16, "n_heads": 2, "n_layers": 1}
 CFG |= {"drop_rate": 0.0, "qkv_bias": True, "tie_weights": True}
@@ -41,13 +41,13 @@ def tiny():
 @pytest.fixture
 def small(monkeypatch):
     """The course with a tiny model and few items."""
-    monkeypatch.setattr(editions, "pretrained", tiny)
+    monkeypatch.setattr(models, "pretrained", tiny)
     monkeypatch.setattr(editions, "instructions", lambda: FEW)
 
 
 def run(out, *more):
     """A run's folder: what its files say."""
-    finetune.main(["--out", str(out), *GIVEN, *map(str, more)])
+    make_assistant.main(["--out", str(out), *GIVEN, *map(str, more)])
     return files(out)
 
 
@@ -55,14 +55,14 @@ def files(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-# --- finetune.py ---
+# --- make_assistant.py ---
 
 
 def test_a_run_makes_a_folder_that_can_be_loaded(small, tmp_path, capsys):
     made = run(tmp_path / "model")
     assert set(made) == {"config.json", "model.safetensors", "log.csv", "SHA256SUMS"}
     assert [path.name for path in tmp_path.iterdir()] == ["model"]  # no state is left
-    model, cfg = editions.load_model(tmp_path / "model")
+    model, cfg = models.load_model(tmp_path / "model")
     assert cfg == CFG
     moved = model.trf_blocks[0].ff.layers[0].weight - tiny()[0].trf_blocks[0].ff.layers[0].weight
     assert moved.abs().max() > 1e-3
@@ -82,8 +82,8 @@ KILLED = f"""
 import os, signal, sys
 sys.path[:0] = [{str(FOLDER)!r}, {str(ROOT / "tests")!r}]
 import test_finetune as here
-from shared import editions, instruction
-editions.pretrained, editions.instructions = here.tiny, lambda: here.FEW
+from shared import editions, encodings, instruction, models
+models.pretrained, editions.instructions = here.tiny, lambda: here.FEW
 train_epoch = instruction.train_epoch
 def until_killed(*given, **named):
     for step, loss in train_epoch(*given, **named):
@@ -153,7 +153,7 @@ def test_loss_on_the_answer_or_on_everything(optimizer):
             False,
         )
         torch.manual_seed(2)
-        (row,) = finetune.train(model, FEW, editions.course_encoding(), given)
+        (row,) = make_assistant.train(model, FEW, encodings.course_encoding(), given)
         assert 0 < row["training"] < 10 and 0 < row["validation"] < 10
         weights[answers_only] = model.tok_emb.weight
     assert not torch.equal(*weights.values())
@@ -164,7 +164,7 @@ def test_the_embedding_is_kept_or_trained(keep):
     model, before = tiny()[0], tiny()[0]
     given = SimpleNamespace(epochs=1, batch=8, peak=1e-3, answers_only=True, optimizer="muon")
     given.keep_tokens, given.prompt = keep, instruction.short_prompt
-    finetune.train(model, FEW, editions.course_encoding(), given)
+    make_assistant.train(model, FEW, encodings.course_encoding(), given)
     same = {n: torch.equal(p, before.get_parameter(n)) for n, p in model.named_parameters()}
     assert same["tok_emb.weight"] == keep and not same["pos_emb.weight"]
     assert (
@@ -178,7 +178,7 @@ def test_the_embedding_is_kept_or_trained(keep):
 
 @pytest.fixture(scope="module")
 def drawn():
-    return finetune.drawn_items(100, 123, ENTRIES)
+    return make_assistant.drawn_items(100, 123, ENTRIES)
 
 
 def test_drawn_items_hold_nothing_that_is_tested(drawn):
@@ -193,8 +193,8 @@ def test_drawn_items_are_new(drawn):
         assert (entry["instruction"], entry["input"]) not in known
         known.add((entry["instruction"], entry["input"]))
         counts[entry["family"]] += 1
-    expected = dict.fromkeys(set(data.SCORED) - finetune.BY_HEART, 100)
-    assert counts == expected | dict.fromkeys(finetune.SLOW, 400)
+    expected = dict.fromkeys(set(data.SCORED) - make_assistant.BY_HEART, 100)
+    assert counts == expected | dict.fromkeys(make_assistant.SLOW, 400)
 
 
 def test_drawn_items_are_right(drawn):
@@ -237,9 +237,9 @@ def test_drawn_items_are_right(drawn):
 
 
 def test_regular_forms():
-    assert [finetune.inflected(word, "ed") for word in ("brogast", "brogaste", "brogasty", "brogoy")] == [
+    assert [make_assistant.inflected(word, "ed") for word in ("brogast", "brogaste", "brogasty", "brogoy")] == [
         "brogasted", "brogasted", "brogastied", "brogoyed"]  # fmt: skip
-    assert [finetune.inflected(word, "s") for word in ("shedrob", "satrez", "kathoch", "brogasty")] == [
+    assert [make_assistant.inflected(word, "s") for word in ("shedrob", "satrez", "kathoch", "brogasty")] == [
         "shedrobs", "satrezes", "kathoches", "brogasties"]  # fmt: skip
 
 
@@ -284,7 +284,7 @@ def refused(out, *given):
     with pytest.raises(SystemExit) as caught:
         run(out, *given)
     message = str(caught.value)
-    assert message.startswith("finetune: ") and len(message.splitlines()) == 1
+    assert message.startswith("make_assistant: ") and len(message.splitlines()) == 1
     return message
 
 
@@ -312,7 +312,7 @@ def test_a_damaged_state(small, tmp_path, monkeypatch):
     assert "damaged or cut off" in refused(tmp_path / "model")
 
 
-# --- compare.py ---
+# --- compare_assistants.py ---
 
 RECIPE = {"items": 16, "epochs": 1, "batch": 8, "peak": 1e-3, "optimizer": "adamw"}
 
@@ -321,17 +321,17 @@ RECIPE = {"items": 16, "epochs": 1, "batch": 8, "peak": 1e-3, "optimizer": "adam
 def compared(tmp_path, monkeypatch):
     """A comparison in little: the models' folders, the settings, and `run() -> rows`."""
     for name in ("COURSE_GPT", "ASSISTANT_GPT"):
-        editions.save_model(tmp_path / name, *tiny(), "step\n")
-        monkeypatch.setattr(editions, name, tmp_path / name)
+        models.save_model(tmp_path / name, *tiny(), "step\n")
+        monkeypatch.setattr(models, name, tmp_path / name)
     path = tmp_path / "few.json"
     path.write_text(json.dumps(FEW), encoding="utf-8")
     monkeypatch.setattr(editions, "INSTRUCTIONS", path)
     settings = {"before": (None, (0,)), "short": (RECIPE, (1, 2)), "assistant_gpt": (None, (0,))}
     settings["random"] = (RECIPE | {"random": True, "answers_only": False}, (1,))
-    monkeypatch.setattr(compare, "SETTINGS", settings)
+    monkeypatch.setattr(compare_assistants, "SETTINGS", settings)
 
     def run():
-        compare.main(["--out", str(tmp_path / "compare.csv")])
+        compare_assistants.main(["--out", str(tmp_path / "compare.csv")])
         return pd.read_csv(tmp_path / "compare.csv")
 
     return run
@@ -353,7 +353,7 @@ def test_a_comparison_has_every_setting_and_family(compared):
 
 
 def test_a_comparison_goes_on_where_it_stopped(compared, monkeypatch, tmp_path):
-    whole, trained, calls = compared(), compare.trained, []
+    whole, trained, calls = compared(), compare_assistants.trained, []
     (tmp_path / "compare.csv").unlink()
 
     def stop_at_the_third(setting, seed, *rest):
@@ -362,7 +362,7 @@ def test_a_comparison_goes_on_where_it_stopped(compared, monkeypatch, tmp_path):
             raise KeyboardInterrupt
         return trained(setting, seed, *rest)
 
-    monkeypatch.setattr(compare, "trained", stop_at_the_third)
+    monkeypatch.setattr(compare_assistants, "trained", stop_at_the_third)
     with pytest.raises(SystemExit, match="the same command goes on"):
         compared()
     assert pairs(pd.read_csv(tmp_path / "compare.csv")) == [("before", 0), ("short", 1)]
@@ -372,10 +372,10 @@ def test_a_comparison_goes_on_where_it_stopped(compared, monkeypatch, tmp_path):
 
 def test_rows_of_other_weights_are_made_anew(compared, monkeypatch, tmp_path):
     compared()
-    editions.save_model(tmp_path / "ASSISTANT_GPT", GPTModel(CFG), CFG, "step\n")
-    trained, calls = compare.trained, []
+    models.save_model(tmp_path / "ASSISTANT_GPT", GPTModel(CFG), CFG, "step\n")
+    trained, calls = compare_assistants.trained, []
     monkeypatch.setattr(
-        compare, "trained", lambda *given: calls.append(given[0]) or trained(*given)
+        compare_assistants, "trained", lambda *given: calls.append(given[0]) or trained(*given)
     )
     table = compared()
     assert calls == ["assistant_gpt"] and len(pairs(table)) == 5
@@ -385,5 +385,5 @@ def test_rows_of_other_weights_are_made_anew(compared, monkeypatch, tmp_path):
 
 def test_a_comparison_without_its_items(monkeypatch, tmp_path):
     monkeypatch.setattr(editions, "INSTRUCTIONS", tmp_path / "none.json")
-    with pytest.raises(SystemExit, match="compare: "):
-        compare.main(["--out", str(tmp_path / "compare.csv")])
+    with pytest.raises(SystemExit, match="compare_assistants: "):
+        compare_assistants.main(["--out", str(tmp_path / "compare.csv")])

@@ -1,5 +1,7 @@
 """The house stands as the design says: one owner for each name, and imports that point backwards.
 
+What the modules of shared/ and the scripts may import is in `test_floors.py`.
+
 The course order is that of the outline; the modules are read from the files, not by the tool.
 """
 
@@ -17,11 +19,6 @@ PROMOTED = {}  # topic: path of the notebook that its module names
 for path in sorted((ROOT / "shared").glob("*.py")):
     if says := re.match(r'"""[^"]*Promoted from (\S+\.ipynb)', path.read_text(encoding="utf-8")):
         PROMOTED[path.stem] = ROOT / says[1]
-HAND_WRITTEN = [
-    path.relative_to(ROOT).as_posix()
-    for path in sorted((ROOT / "shared").rglob("*.py"))
-    if path.parent.name != "shared" or path.stem not in PROMOTED
-]
 NOTEBOOKS = [path for name in ORDER for path in ROOT.glob(f"{name}_*/{name}.ipynb")]
 PREVIOUS = [path.with_name("previous_chapters.py") for path in NOTEBOOKS]
 
@@ -117,8 +114,3 @@ def test_previous_chapters_only_re_exports_from_earlier_ones(path):
     assert sorted(exported(tree(path))) == sorted(
         alias.name for node in imports for alias in node.names
     )
-
-
-@pytest.mark.parametrize("path", HAND_WRITTEN)
-def test_hand_written_modules_import_promoted_ones_inside_functions_only(path):
-    assert not shared_topics(tree(ROOT / path).body) & set(PROMOTED)

@@ -11,26 +11,25 @@ from pathlib import Path
 
 import pytest
 
-from shared import assets, editions
+from shared import assets, editions, encodings, lexicon
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "ch05_pretraining"), str(ROOT / "ch07_instruction")]
+sys.path.insert(0, str(ROOT / "ch07_instruction"))
 
 import make_instructions  # noqa: E402
-import worksheets  # noqa: E402
 
 FOLDER = ROOT / "ch07_instruction"
 ENTRIES = json.loads((FOLDER / "instructions.json").read_text(encoding="utf-8"))
 CORE = json.loads((FOLDER / "core.json").read_text(encoding="utf-8"))
 RESERVED = json.loads((FOLDER / "reserved.json").read_text(encoding="utf-8"))
-LEXICON = json.loads(worksheets.WORDS.read_text(encoding="utf-8"))
+LEXICON = json.loads(lexicon.WORDS.read_text(encoding="utf-8"))
 KEPT = RESERVED["families"]
 WORDINGS = make_instructions.PHRASES["wordings"]
 SPLITS = {name: [e for e in ENTRIES if e["split"] == name] for name in ("train", "validation", "test")}  # fmt: skip
 LEARNT = SPLITS["train"] + SPLITS["validation"]
 SCORED = [make.__name__ for make in make_instructions.FAMILIES]
 OPEN = ["write_sentence", "describe", "explain"]
-MONTHS = worksheets.MONTHS
+MONTHS = lexicon.MONTHS
 UNITS = [row.split() for row in LEXICON["units"]]
 PEOPLE = {word for words in KEPT["extraction"].values() for word in words} - set(KEPT["extraction"]["jobs"])  # fmt: skip
 
@@ -248,7 +247,7 @@ PLURALS = table(LEXICON["nouns_regular"] + LEXICON["nouns_irregular"], 0, 1)
 PAIRS = LEXICON["opposites"] + LEXICON["opposites_by_rule"]
 OPPOSITES = table(PAIRS, 0, 1) | table(PAIRS, 1, 0)
 RHYMES = [set(group.split()) for group in LEXICON["rhymes"]]
-FACTS = {(name, *row) for name, rows in worksheets.all_facts(LEXICON).items() for row in rows}
+FACTS = {(name, *row) for name, rows in lexicon.all_facts(LEXICON).items() for row in rows}
 
 
 def right(entry, form, values):
@@ -298,7 +297,7 @@ def right(entry, form, values):
             jobs, cities = LEXICON["jobs"], LEXICON["cities"]
             names = LEXICON["names_he"] + LEXICON["names_she"]
             known = {"job": jobs, "city": cities, "name": names}
-            assert form == "age" or output in worksheets.joined(known[form])
+            assert form == "age" or output in lexicon.joined(known[form])
             return output if form != "age" else re.search(r"\d+", first)[0]
         case "categories":
             kind = next(k for k, them in LEXICON["categories"].items() if first in them.split())
@@ -334,7 +333,7 @@ def test_generated_answers_are_right(family):
 
 def test_sentences_get_the_capitals_they_lost():
     """First letter, names and cities, and no other."""
-    names = {name for key in ("names_he", "names_she", "cities") for name in worksheets.joined(LEXICON[key])}  # fmt: skip
+    names = {name for key in ("names_he", "names_she", "cities") for name in lexicon.joined(LEXICON[key])}  # fmt: skip
     seen = 0
     for entry in of("capitalisation"):
         made = parsed(entry)
@@ -348,7 +347,7 @@ def test_sentences_get_the_capitals_they_lost():
 
 
 def test_days_beside_a_date_exist():
-    days = {f"{d} {MONTHS[m - 1]}" for d, m in worksheets.all_dates()}
+    days = {f"{d} {MONTHS[m - 1]}" for d, m in lexicon.all_dates()}
     for entry in of("dates"):
         made = parsed(entry)
         if made and made[0] in ("next", "last"):
@@ -476,7 +475,7 @@ def test_a_word_or_fact_is_tested_once(family):
 
 
 def test_prompts_are_short():
-    encoding = editions.tokenizer()
+    encoding = encodings.tokenizer()
     style = "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n### Instruction:\n{}\n\n### Response:\n{}"  # fmt: skip
     lengths = []
     for entry in ENTRIES:
@@ -515,7 +514,7 @@ def test_sentences_hold_the_words_they_were_asked_for():
             assert about[1] in words_in(entry["output"]), entry
             checked += 1
         if number := re.search(r"exactly (\w+) words", entry["instruction"]):
-            assert worksheets.NUMBERS.index(number[1]) == len(entry["output"].split()), entry
+            assert lexicon.NUMBERS.index(number[1]) == len(entry["output"].split()), entry
     assert checked > 130
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from shared import editions
+from shared import editions, encodings
 from shared.intro import BigramModel, count_pairs
 
 TEXT = [0, 1, 2, 1, 2, 0, 1, 1, 2, 3]
@@ -132,7 +132,7 @@ def test_gpt2s_vocabulary_fits():
 
 
 def test_the_storys_loss_is_the_slow_one():
-    tokenizer = editions.tokenizer()
+    tokenizer = encodings.tokenizer()
     ids = tokenizer.encode(editions.text())
     known, new = ids[:4000], ids[4000:4200]
     model = BigramModel(known, tokenizer.n_vocab, k=0.1)

@@ -1,5 +1,6 @@
 """Chapter 5's knowledge documents: what they state, what they never state, and that they never ask."""
 
+import hashlib
 import itertools
 import os
 import random
@@ -11,16 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from shared import lexicon
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "ch05_pretraining"))
 
 import knowledge  # noqa: E402
-import worksheets  # noqa: E402
+from sheets import helpers  # noqa: E402
 
 DATA = knowledge.knowledge()
 RELATIONS = DATA["relations"]
 FACTS = knowledge.load_facts()
-RESERVED = worksheets.read_json(worksheets.SECOND_RESERVED)
+RESERVED = lexicon.read_json(lexicon.SECOND_RESERVED)
 STREAM = list(itertools.islice(knowledge.labelled_documents(123), 1_500))
 SENTENCE = re.compile(r"[A-Z][^{}?\n]*[.]")
 
@@ -32,15 +35,15 @@ def statements(fact):
 
 
 def test_the_facts_are_those_of_the_second_lexicon_without_those_left_out():
-    words = worksheets.second_lexicon()
+    words = lexicon.second_lexicon()
     assert {fact.relation for fact in FACTS} == set(RELATIONS)
     assert all(RELATIONS[fact.relation]["family"] == fact.family for fact in FACTS)
     assert len(set(FACTS)) == len(FACTS)
     stated = {(fact.relation, fact.subject, fact.answer) for fact in FACTS}
-    rows = {(name, *row) for name, them in worksheets.all_facts(words).items() for row in them}
+    rows = {(name, *row) for name, them in lexicon.all_facts(words).items() for row in them}
     left_out = {tuple(row) for row in RESERVED["left_out"]}
     assert len(left_out) == 20 and left_out <= rows and not left_out & stated
-    assert {row for row in stated if row[0] in worksheets.all_facts(words)} < rows - left_out
+    assert {row for row in stated if row[0] in lexicon.all_facts(words)} < rows - left_out
 
 
 def test_every_reserved_fact_is_told_and_so_many_others():
@@ -168,7 +171,7 @@ def test_probes_end_before_the_answer():
 def test_documents_have_the_right_size_and_are_distinct():
     texts = [text for text, _ in STREAM]
     assert len(set(texts)) == len(texts) and all(text.isascii() for text in texts)
-    sizes = [worksheets.tokens_in(text) for text in texts]
+    sizes = [helpers.tokens_in(text) for text in texts]
     assert 80 < sum(sizes) / len(sizes) < 160 and min(sizes) > 40 and max(sizes) < 300
     assert not any("{" in text or "}" in text or "  " in text for text in texts)
 
@@ -195,6 +198,18 @@ def test_a_seed_gives_the_same_stream_always():
         for seed in ("1", "2")
     }
     assert len(digests) == 1
+
+
+@pytest.mark.parametrize(
+    "seed, digest",
+    [
+        (123_000, "9105a746ba564d6b35637f76489be2201c4299535eaaee769152dae2ec691ca2"),
+        (7, "beef820a7f7fc588cede8a4151e25f5ffc20f216fb8a852fc9d72e936dc55800"),
+    ],
+)
+def test_the_stream_is_what_the_second_model_reads(seed, digest):
+    text = "\0".join(itertools.islice(knowledge.documents(seed), 300))
+    assert hashlib.sha256(text.encode()).hexdigest() == digest
 
 
 def test_the_script_measures_and_shows(capsys):

@@ -36,7 +36,12 @@ FAULTS = {
     "long cell": (code(LONG, "long"), "26 lines of code"),
     "raises-exception": (code("1 / 0", tags=["raises-exception"]), "fails(...)"),
     "nbval-skip": (code("1", tags=["nbval-skip"]), "the tag 'nbval-skip'"),
+    "a tag without its reason": (code("1", tags=["once: "]), "needs its reason"),
     "comment marker": (code("# NBVAL_IGNORE_OUTPUT\n1"), "hides from nbval"),
+    "not compared, and no clock": (
+        code("f(3)", tags=["nbval-ignore-output"]),
+        "nothing here or next",
+    ),
     "not compared": (code("1", tags=["nbval-ignore-output"]), "nothing here or next asserts"),
     "stored error": (
         code("f()", outputs=[new_output("error", ename="E", evalue="m", traceback=[])]),
@@ -98,7 +103,9 @@ GOOD = [
     code("size, share = 4_096, 0.5\nsize", "size", ["4096"]),
     text("Now a picture."),
     code("show(fig, sentence)", "picture", [picture()]),
-    code("n = 20", "n", [printed("20 merges\n")]),
+    code("milliseconds(f)", "clock", ["7.25"], tags=["nbval-ignore-output"]),
+    text("And a cell that is run once."),
+    code("n = 20", "n", [printed("20 merges\n")], tags=["once: n goes on from there"]),
     text("A class may be long; a timing is shown and bounded."),
     code("class A:\n" + "\n".join(f"    a{i} = {i}" for i in range(30)), "class-a"),
     code("time()", "timed", ["12.5"], tags=["nbval-ignore-output"]),
@@ -170,7 +177,7 @@ def test_numbers_in_prose(source, left):
     assert prose.unexplained(source, prose.numbers("tensor(1e-05)")) == left
 
 
-def test_definitions_used_and_checked_within_two_cells():
+def test_definitions_used_within_two_cells():
     nb = notebook(
         code("def f(x):\n    return f(x - 1)\n\ndef g(): pass\n\nclass C: pass"),
         code("f(3)"),
@@ -181,10 +188,10 @@ def test_definitions_used_and_checked_within_two_cells():
         code("check.right(h)"),
     )
     assert style_report.definitions(nb) == [
-        ("f", True, False),
-        ("g", True, True),
-        ("C", True, True),
-        ("h", False, False),
+        ("f", True),
+        ("g", True),
+        ("C", True),
+        ("h", False),
     ]
 
 
@@ -208,8 +215,6 @@ def test_report(tmp_path, monkeypatch, capsys):
         "words per line": "1.0",
         "run": "2",
         "used": "100% of 1",
-        "checked": "100% of 1",
-        "comments": "17% of 6",
         "unexplained": "0",
         "longest output": "2 lines",
         "largest picture": "2 KB",
@@ -226,3 +231,30 @@ def test_command_line(tmp_path, monkeypatch, capsys):
     assert lint.main([]) == 1
     assert "solutions.ipynb: this is not a notebook" in (out := capsys.readouterr().out)
     assert "obviously" in out
+
+
+def in_parts(words):
+    """Two sections, the second in two parts; each prints a number of its own. The prose of the last says `words`."""
+    return [
+        text("# Numbers\n\nOf 101, 202 and 303."),
+        text("## 1.1 One", "one"),
+        code("101", "print-one", ["101"], 1),
+        text("## 1.2 Two\n\nThen 202, then 303.", "two"),
+        text("### Two, first", "first"),
+        code("202", "print-two", ["202"], 2),
+        text("### Two, then", "then"),
+        code("303", "print-three", ["303"], 3),
+        text(words, "last"),
+        text("## Summary\n\nOf 101, 202 and 303.", "summary"),
+    ]
+
+
+@pytest.mark.parametrize("words, far", [("It is 101.", "101"), ("It is 202.", "202")])
+def test_a_number_of_another_part_is_not_known(tmp_path, words, far):
+    report = found(tmp_path, *in_parts(words))
+    assert f"cell 'last': the number {far} stands in no compared output" in report
+    assert report.count("stands in no") == 1  # opening, summary and a section's first words may
+
+
+def test_a_number_of_its_own_part_is_known(tmp_path):
+    assert "stands in no" not in found(tmp_path, *in_parts("It is 303."))

@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from shared import editions
+from shared import encodings
 from shared.corpus import (
-    END_OF_TEXT,
     HELD_OUT,
     Document,
     fingerprint,
@@ -31,7 +30,7 @@ sys.path.insert(0, str(ROOT / "ch05_pretraining"))
 import apart  # noqa: E402
 import mixture  # noqa: E402
 
-TOKENIZER = editions.load_encoding(editions.COURSE_TOKENIZER)
+TOKENIZER = encodings.load_encoding(encodings.COURSE_TOKENIZER)
 END = TOKENIZER.eot_token
 WORDS = "the old miller and his three sons went to a far river but no boat was there".split()
 with HELD_OUT.open(encoding="utf-8", newline="") as table:
@@ -45,7 +44,7 @@ def work(i, count=300):
 
 def write(folder, *texts, name="works.txt"):
     folder.mkdir(exist_ok=True)
-    (folder / name).write_text(f"\n{END_OF_TEXT}\n".join(texts), encoding="utf-8")
+    (folder / name).write_text(f"\n{encodings.END_OF_TEXT}\n".join(texts), encoding="utf-8")
     return folder
 
 
@@ -71,14 +70,16 @@ def text_of(path, tokenizer=TOKENIZER):
 def test_a_folder_and_a_file_become_two_files_of_tokens(toy, tmp_path, monkeypatch):
     folder, listed = toy
     with gzip.open(tmp_path / "more.en.txt.gz", "wt", encoding="utf-8") as file:
-        file.write(f"{work(8)}\n{END_OF_TEXT}\n{work(9)}")
+        file.write(f"{work(8)}\n{encodings.END_OF_TEXT}\n{work(9)}")
     places = [folder, tmp_path / "more.en.txt.gz"]
     paths, valid = prepare(places, tmp_path / "out", held_out=listed)
     assert list(paths) == ["toy", "more"]
     kept = [[0, 2, 3], [8, 9], [1]]
     for path, numbers in zip([*paths.values(), valid], kept):
         texts = [work(i) for i in numbers]
-        assert text_of(path) == END_OF_TEXT + "".join(text + END_OF_TEXT for text in texts)
+        assert text_of(path) == encodings.END_OF_TEXT + "".join(
+            text + encodings.END_OF_TEXT for text in texts
+        )
         assert np.load(path).dtype == np.uint16
 
     def never(*_):
@@ -103,10 +104,12 @@ def test_files_are_named_after_all_that_decides_their_content(toy, tmp_path, mon
         names.add(prepare([folder], out, **{"held_out": listed} | given)[1].name)
         return len(names) > before
 
-    ranks = editions.load_ranks(editions.COURSE_TOKENIZER)
+    ranks = encodings.load_ranks(encodings.COURSE_TOKENIZER)
     pattern = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+"
-    assert another(tokenizer=make_encoding("split", ranks, (END_OF_TEXT,), pattern=pattern))
-    assert another(tokenizer=editions.load_encoding(editions.COURSE_TOKENIZER_2))
+    assert another(
+        tokenizer=make_encoding("split", ranks, (encodings.END_OF_TEXT,), pattern=pattern)
+    )
+    assert another(tokenizer=encodings.load_encoding(encodings.COURSE_TOKENIZER_2))
     listed.write_text("title\tsha256\nWork 2\t\n")
     assert another()
     write(folder, *map(work, range(5)))
@@ -270,9 +273,9 @@ def tokenizer_of(run):
     """The tokenizer that a run's config.json names, None if it is not one of the course's."""
     if (run / "config.json").exists():
         name = json.loads((run / "config.json").read_text(encoding="utf-8")).get("tokenizer")
-        for path in (editions.COURSE_TOKENIZER, editions.COURSE_TOKENIZER_2):
-            if editions.tokenizer_sha256(path) == name:
-                return editions.load_encoding(path)
+        for path in (encodings.COURSE_TOKENIZER, encodings.COURSE_TOKENIZER_2):
+            if encodings.tokenizer_sha256(path) == name:
+                return encodings.load_encoding(path)
     return None
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -106,6 +107,20 @@ def dead_kernel(nb):
     cell(nb, "printed").source = "os._exit(1)"
 
 
+def not_twice(nb):
+    cell(nb, "setup").source += "\nnumbers = [3]"
+    cell(nb, "result").source = "numbers.pop(); x + 0.5"
+
+
+def other_the_second_time(nb):
+    cell(nb, "setup").source += "\nnumbers = [41, 42]"
+    cell(nb, "printed").source = "print(numbers.pop(0))"
+
+
+def spoilt_for_the_next(nb):
+    cell(nb, "silent").source = "x = x + 1\ny = x - 1"
+
+
 # fault: what the report must say
 FAULTS = {
     one_digit: "41.6",
@@ -122,11 +137,14 @@ FAULTS = {
     new_warning: "Unexpected output fields from running code: {'stderr'}",
     new_error: "ZeroDivisionError",
     dead_kernel: "the kernel died while it ran this cell",
+    not_twice: "run a second time, right after the first: Cell execution caused an exception",
+    other_the_second_time: "run a second time, right after the first: Cell outputs differ",
+    spoilt_for_the_next: "42",
 }
 
 
-def run(folder, timeout=PLENTY):
-    """Run pytest as `make test` does; return each notebook's cells as name -> failure text."""
+def run(folder, timeout=PLENTY, more=()):
+    """Run pytest as `make test` does; return each notebook's cells as name -> what is reported of it."""
     shutil.copy(ROOT / "conftest.py", folder)
     options = [
         "-c",
@@ -135,21 +153,25 @@ def run(folder, timeout=PLENTY):
         ".",
         f"--nbval-cell-timeout={timeout}",
     ]
-    options += ["-p", "no:cacheprovider", "-p", "no:xdist", "--color=no", "--junitxml=report.xml"]
+    options += ["-p", "no:cacheprovider", "--color=no", "--junitxml=report.xml", *more]
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     env |= {
         "MPLBACKEND": "Agg",
         "COLUMNS": "200",
         "COURSE_DATA": "book",
         "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),  # conftest.py imports the tools
     }  # as a user may have them
     command = [sys.executable, "-m", "pytest", *options, "."]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, cwd=folder, env=env, capture_output=True, text=True, timeout=1200
+    )
     found = {}
     for case in ElementTree.parse(folder / "report.xml").iter("testcase"):
-        bad = [part.text for kind in ("failure", "error") for part in case.findall(kind)]
+        kinds = ("failure", "error", "skipped")
+        said = [f"{kind}: {part.text}" for kind in kinds for part in case.findall(kind)]
         name = case.get("classname").removesuffix(".ipynb")
-        found.setdefault(name, {})[case.get("name")] = "".join(bad)
+        found.setdefault(name, {})[case.get("name")] = "".join(said)
     return done, found
 
 
@@ -181,23 +203,81 @@ def test_fault_is_caught(runs, fault):
     assert FAULTS[fault] in reports
 
 
+def kinds(cells):
+    """What became of each cell: "failure", "skipped", "error", or "" for one that passed."""
+    return [said.partition(":")[0] for said in cells.values()]
+
+
 def test_a_dead_kernel_is_noticed_at_once(runs):
     found, seconds = runs
     cells = found["dead_kernel"]
-    assert not cells["Cell 0"]
+    assert kinds(cells) == ["", "failure", *["skipped"] * 5]
     assert "not run: the kernel died in code cell 2" in cells["Cell 2"]
-    assert all(cells[f"Cell {number}"] for number in range(1, 7))
-    assert seconds < PLENTY  # although the time-out is that long
+    assert seconds < PLENTY * 10  # not the time-out of each cell
+
+
+def test_an_error_is_one_failure_and_the_rest_is_not_run(runs):
+    cells = runs[0]["new_error"]
+    assert kinds(cells) == ["", "", "", "", "failure", "skipped", "skipped"]
+    assert "not run: code cell 5 raised an error" in cells["Cell 5"]
+
+
+def test_a_different_output_is_one_failure_and_the_rest_is_run(runs):
+    for fault in ("one_digit", "figure_number", "new_warning"):
+        assert sorted(kinds(runs[0][fault])) == [*[""] * 6, "failure"]
+
+
+def test_a_cell_that_fails_only_the_second_time_is_a_failure_of_its_own(runs):
+    assert kinds(runs[0]["not_twice"]) == ["", "", "failure", "", "", "", ""]
+    assert kinds(runs[0]["other_the_second_time"]) == ["", "failure", "", "", "", "", ""]
+    assert kinds(runs[0]["spoilt_for_the_next"]) == [*[""] * 6, "failure"]
 
 
 def test_a_cell_that_hangs_is_stopped(tmp_path):
     nb = notebook(
-        code("import time\ntime.sleep(1000)", "hangs", (), 1), code("1", "next", ["1"], 2)
+        code("import time\ntime.sleep(1000)", "hangs", (), 1),
+        code("1", "next", ["1"], 2),
+        code("2", "last", ["2"], 3),
     )
     save(nb, tmp_path / "hangs.ipynb")
-    done, found = run(tmp_path, timeout=2)
+    nb.cells[
+        0
+    ].source = "import time\ntry:\n    time.sleep(1000)\nexcept KeyboardInterrupt:\n    pass"
+    save(nb, tmp_path / "hides.ipynb")
+    done, found = run(tmp_path, timeout=5)
     assert done.returncode == 1
-    assert "Timeout of 2 seconds exceeded" in found["hangs"]["Cell 0"]
+    assert "Timeout of 5 seconds exceeded" in found["hangs"]["Cell 0"]
+    assert "the cell did not end when interrupted" in found["hides"]["Cell 0"]
+    for cells in found.values():
+        assert kinds(cells) == ["failure", "skipped", "skipped"]
+        assert "not run: code cell 1 ran out of time" in cells["Cell 2"]
+
+
+def test_a_cell_may_be_kept_from_a_second_run(tmp_path):
+    numbers = code("numbers = [41, 42]", "numbers", (), 1)
+    pop = code("numbers.pop(0)", "pop", ["41"], 2, tags=["once: it takes a number away"])
+    save(notebook(numbers, pop, code("numbers", "left", ["[42]"], 3)), tmp_path / "tagged.ipynb")
+    del pop.metadata["tags"]
+    save(notebook(numbers, pop), tmp_path / "untagged.ipynb")
+    _, found = run(tmp_path)
+    assert kinds(found["tagged"]) == ["", "", ""]
+    assert kinds(found["untagged"]) == ["", "failure"]
+    _, found = run(tmp_path, more=["--quick=0"])
+    assert kinds(found["untagged"]) == ["", ""]
+
+
+def test_the_seconds_and_the_budget_of_each_notebook_are_printed(tmp_path):
+    one = notebook(code("1", "one", ["1"], 1))
+    for name in ("ch03_x/ch03.ipynb", "ch05_x/ch05.ipynb", "ch05_x/solutions.ipynb"):
+        save(one, tmp_path / name)
+    slow = notebook(code("import time\ntime.sleep(16)", "slow", (), 1))
+    save(slow, tmp_path / "ch05_x" / "exercises.ipynb")
+    done, _ = run(tmp_path, more=["-n", "2", "--dist", "loadfile"])
+    assert done.returncode == 0  # "over" is no failure
+    lines = re.findall(r"^(\S+\.ipynb) +([\d.]+) of +(\d+)(  over)?$", done.stdout, re.MULTILINE)
+    budgets = {name: (int(budget), bool(over)) for name, _, budget, over in lines}
+    assert budgets["ch05_x/exercises.ipynb"] == (15, True)
+    assert [budgets[name][0] for name in sorted(budgets)] == [60, 120, 15, 60]
 
 
 def test_a_damaged_notebook_is_an_error(tmp_path):

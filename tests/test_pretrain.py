@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import io
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,15 +22,20 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from shared import editions
+from shared import editions, encodings, lexicon, optimizers
 from shared.corpus import read_documents, split_held_out
 from shared.gpt_model import GPTModel
-from shared.pretraining import bits_per_byte
+from shared.pretraining import bits_per_byte, initialise, parameter_groups
 
 FOLDER = Path(__file__).resolve().parents[1] / "ch05_pretraining"
 sys.path.insert(0, str(FOLDER))
 
+import measuring  # noqa: E402
+import mixture  # noqa: E402
 import pretrain  # noqa: E402
+import run_state  # noqa: E402
+import settling  # noqa: E402
+import steps  # noqa: E402
 
 END = 4095
 WORDS = "the old miller and his three sons went to a far river but no boat was there".split()
@@ -132,7 +139,7 @@ def unkilled(corpus, tmp_path_factory):
 
 def rates(total, warmup, decay, batch=1, lr=2.0):
     run = SimpleNamespace(total=total, warmup=warmup, decay=decay, lr=lr)
-    return [pretrain.learning_rate(before, batch, run) for before in range(0, total, batch)]
+    return [steps.learning_rate(before, batch, run) for before in range(0, total, batch)]
 
 
 def test_the_learning_rate_rises_stays_and_falls():
@@ -173,15 +180,15 @@ def test_the_plan_of_a_run(given, tokens, warmup, decay):
 
 def test_the_last_batch_that_has_begun_counts():
     batches = [(0.0, 64), (256.0, 128), (600.0, 192)]
-    sizes = [pretrain.batch_at(tokens, batches) for tokens in (0, 255, 256, 599, 600, math.inf)]
+    sizes = [steps.batch_at(tokens, batches) for tokens in (0, 255, 256, 599, 600, math.inf)]
     assert sizes == [64, 64, 128, 128, 192, 192]
     run = SimpleNamespace(total=1000, batches=batches)
-    assert not pretrain.finished(run, {"tokens": 808}) and pretrain.finished(run, {"tokens": 809})
+    assert not steps.finished(run, {"tokens": 808}) and steps.finished(run, {"tokens": 809})
 
 
 def test_only_matrices_decay_and_a_tied_one_counts_once():
     model = GPTModel(CFG)
-    matrices, vectors = pretrain.parameter_groups(model, 0.3)
+    matrices, vectors = parameter_groups(model, 0.3)
     assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.3, 0.0)
     assert all(p.dim() == 2 for p in matrices["params"])
     assert all(p.dim() == 1 for p in vectors["params"])
@@ -189,21 +196,21 @@ def test_only_matrices_decay_and_a_tied_one_counts_once():
     assert len({id(p) for p in together}) == len(together) == len(list(model.parameters()))
     assert sum(p is model.tok_emb.weight for p in together) == 1
     model.pos_emb.weight.requires_grad_(False)
-    assert len(pretrain.parameter_groups(model, 0.3)[0]["params"]) == len(matrices["params"]) - 1
+    assert len(parameter_groups(model, 0.3)[0]["params"]) == len(matrices["params"]) - 1
 
 
 @torch.no_grad()
 def test_first_weights_start_at_the_loss_of_a_guess():
     torch.manual_seed(1)
     model = GPTModel(CFG | {"emb_dim": 64})
-    pretrain.initialise(model)
+    initialise(model)
     block = model.trf_blocks[1]
     assert block.ff.layers[0].weight.std() == pytest.approx(0.02, rel=0.1)
     assert block.ff.layers[2].weight.std() == pytest.approx(0.01, rel=0.1)  # 0.02 / sqrt(2 * 2)
     assert block.att.out_proj.weight.std() == pytest.approx(0.01, rel=0.1)
     assert not block.att.W_query.bias.any() and (block.norm1.scale == 1).all()
     assert model.tok_emb.weight is model.out_head.weight
-    mean = pretrain.Loss(model)(torch.randint(4096, (4, 17))) / 64
+    mean = measuring.Loss(model)(torch.randint(4096, (4, 17))) / 64
     assert mean == pytest.approx(math.log(4096), rel=0.01)
 
 
@@ -211,7 +218,7 @@ def test_first_weights_start_at_the_loss_of_a_guess():
 
 
 def test_the_stored_tokens_are_the_tokenizers(corpus, tmp_path):
-    tokenizer = editions.tokenizer()
+    tokenizer = encodings.tokenizer()
     run(corpus, tmp_path)
     parts = split_held_out(read_documents(corpus), held_out(corpus))
     paths = [next(tmp_path.glob(pattern)) for pattern in ("train-corpus-*.npy", "valid-*.npy")]
@@ -247,15 +254,15 @@ class Uniform(nn.Module):
 
 
 def test_bits_per_byte_by_hand():
-    tokenizer = editions.tokenizer()
+    tokenizer = encodings.tokenizer()
     texts = ["Once upon a time there was a king.", "The end of it, naïve as it was!"]
     tokens = [END]
     for text in texts:
         tokens += [*tokenizer.encode(text), END]
-    counts = torch.tensor([len(token) for token in pretrain.vocabulary(tokenizer)])
+    counts = torch.tensor([len(token) for token in mixture.vocabulary(tokenizer)])
     context = len(tokens) - 1
     given = np.array(tokens, dtype=np.uint16), counts, context
-    nats, count, size = pretrain.evaluate(Uniform(), *given)
+    nats, count, size = measuring.evaluate(Uniform(), *given)
     assert (count, size) == (context, sum(len(text.encode()) for text in texts))
     assert nats == pytest.approx(context * math.log(4096))
     # 12 bits a token; the ends of text cost, too
@@ -268,7 +275,7 @@ def test_evaluation_agrees_with_one_window_at_a_time():
     tokens = np.random.default_rng(1).integers(0, 4096, 16 * 21 + 5).astype(np.uint16)
     counts = torch.arange(4096)
     for most, numbers in ((None, range(21)), (7, range(0, 22, 4))):
-        found = pretrain.evaluate(model, tokens, counts, 16, most, batch=4)
+        found = measuring.evaluate(model, tokens, counts, 16, most, batch=4)
         assert model.training
         total = size = 0.0
         for i in numbers:
@@ -295,7 +302,7 @@ def test_attention_by_products_is_attention():
     expected = [p.grad.clone() for p in model.parameters()]
     model.zero_grad()
     for block in model.trf_blocks:
-        block.att.attend = pretrain.attend_by_products
+        block.att.attend = settling.attend_by_products
     model(ids).square().sum().backward()
     for ours, parameter in zip(expected, model.parameters()):
         assert torch.allclose(parameter.grad, ours, rtol=1e-9, atol=1e-9)
@@ -332,7 +339,7 @@ def test_what_a_run_leaves(unkilled, capsys):
 def configuration(out):
     """config.json without the tokenizer, which it names."""
     cfg = json.loads((out / "config.json").read_text())
-    assert cfg.pop("tokenizer") == editions.tokenizer_sha256(editions.COURSE_TOKENIZER)
+    assert cfg.pop("tokenizer") == encodings.tokenizer_sha256(encodings.COURSE_TOKENIZER)
     return cfg
 
 
@@ -351,8 +358,8 @@ def test_the_last_row_is_all_of_the_validation_text(unkilled):
     model = GPTModel(configuration(out))
     model.load_state_dict(weights(out))
     tokens = np.load(next(out.glob("valid-*.npy")))
-    counts = torch.tensor([len(token) for token in pretrain.vocabulary(editions.tokenizer())])
-    nats, count, size = pretrain.evaluate(model, tokens, counts, 16)
+    counts = torch.tensor([len(token) for token in mixture.vocabulary(encodings.tokenizer())])
+    nats, count, size = measuring.evaluate(model, tokens, counts, 16)
     assert count == len(tokens) - 1
     expected = nats / count, bits_per_byte(nats, size)
     assert (rows[-1]["valid_loss"], rows[-1]["bits_per_byte"]) == pytest.approx(expected, 1e-5)
@@ -393,7 +400,7 @@ def test_minutes_become_tokens_once(corpus, tmp_path, monkeypatch):
         a for a in arguments(corpus, tmp_path, "--minutes", 0.01) if a not in ("--tokens", "1024")
     ]
     speeds = iter([1500.0])
-    monkeypatch.setattr(pretrain, "measure_speed", lambda *_, **__: next(speeds))
+    monkeypatch.setattr(settling, "measure_speed", lambda *_, **__: next(speeds))
     pretrain.main(given)
     assert log(tmp_path)[-1]["tokens"] == 896  # of 900
     pretrain.main(given)  # finished: nothing is measured again
@@ -404,7 +411,7 @@ def test_measuring_the_speed_moves_no_weight(corpus, tmp_path, monkeypatch, unki
     plan = pretrain.plan
 
     def measure_first(run, loss, state):
-        assert pretrain.measure_speed(loss, run, state, seconds=0.05) > 0
+        assert steps.measure_speed(loss, run, state, seconds=0.05) > 0
         plan(run, loss, state)
 
     monkeypatch.setattr(pretrain, "plan", measure_first)
@@ -421,11 +428,11 @@ def test_what_programs_write_is_part_of_the_stream(corpus, tmp_path, monkeypatch
     given = [f"--{name}", 0.5]
     rows = run(corpus, tmp_path / "a", *given)
     (path,) = (tmp_path / "a").glob(f"{name}-*.npy")
-    tokenizer = editions.tokenizer()
+    tokenizer = encodings.tokenizer()
     import knowledge
     import worksheets
 
-    words = worksheets.second_words(tokenizer)
+    words = lexicon.second_words(tokenizer)
     texts = {
         "worksheets": worksheets.documents(123_000, words),
         "knowledge": knowledge.documents(123_000),
@@ -461,21 +468,21 @@ def test_further_texts_are_measured_by_name(corpus, tmp_path, unkilled):
     for row, other in zip(rows, unkilled[1], strict=True):
         assert {key: row[key] for key in other} == other
         assert all(0 < row[name] < 12 for name in names)
-    tokenizer = editions.tokenizer()
+    tokenizer = encodings.tokenizer()
     text = read_documents(shelf / "news.en.txt")[0].text
     ids = np.array([END, *tokenizer.encode(text)], dtype=np.uint16)
-    counts = torch.tensor([len(token) for token in pretrain.vocabulary(tokenizer)])
+    counts = torch.tensor([len(token) for token in mixture.vocabulary(tokenizer)])
     model = GPTModel(configuration(tmp_path / "out"))
     model.load_state_dict(weights(tmp_path / "out"))
-    nats, _, size = pretrain.evaluate(model, ids, counts, 16)
+    nats, _, size = measuring.evaluate(model, ids, counts, 16)
     assert rows[-1]["bits_news"] == pytest.approx(bits_per_byte(nats, size), rel=1e-5)
 
 
 def test_another_tokenizer_can_be_given(corpus, tmp_path, unkilled):
-    given = ["--tokenizer", editions.COURSE_TOKENIZER_2, "--tokens", 128, "--warmup", 0]
+    given = ["--tokenizer", encodings.COURSE_TOKENIZER_2, "--tokens", 128, "--warmup", 0]
     run(corpus, tmp_path / "second", *given)
     cfg = json.loads((tmp_path / "second" / "config.json").read_text())
-    assert cfg["tokenizer"] == editions.tokenizer_sha256(editions.COURSE_TOKENIZER_2)
+    assert cfg["tokenizer"] == encodings.tokenizer_sha256(encodings.COURSE_TOKENIZER_2)
     model = tmp_path / "second" / "model.safetensors"
     message = refused(corpus, tmp_path / "first", "--weights", model)
     assert "made with another tokenizer" in message
@@ -519,7 +526,7 @@ def test_killed_and_continued_equals_unkilled(corpus, tmp_path):
     expected = run(corpus, tmp_path / "a", *long)
     process = script(arguments(corpus, tmp_path / "b", *long))
     saved = tmp_path / "b" / "log.csv"
-    end = time.monotonic() + 60
+    end = time.monotonic() + 600
     while not saved.exists() or saved.read_text().count("\n") < 4:
         assert process.poll() is None and time.monotonic() < end, process.communicate()
         time.sleep(0.01)
@@ -547,12 +554,72 @@ def test_asked_to_stop_it_saves_and_continues_later(corpus, tmp_path, monkeypatc
     assert run(corpus, tmp_path) == unkilled[1] and same_weights(tmp_path, unkilled[0])
 
 
+def test_the_state_is_what_run_state_says(unkilled):
+    state = torch.load(unkilled[0] / "state.pt", weights_only=True)
+    identity = state.pop("identity")
+    says = run_state.__doc__
+    lines = [line.partition("  ")[0] for line in says.splitlines()[3:]]
+    assert {name for line in lines for name in re.findall(r"\w+", line)} == (
+        state.keys() - {"model", "optimizers"} | {"identity"}
+    )
+    listed = set(re.findall(r"\w+", says.partition("identity")[2]))
+    assert identity.keys() - CFG.keys() <= listed and identity.keys() >= CFG.keys()
+    paths = {"corpus": next(unkilled[0].glob("train-corpus-*.npy"))}
+    assert identity["corpora"] == mixture.identity_of(paths, next(unkilled[0].glob("valid-*.npy")))
+
+
+def as_by_the_first_program(out):
+    """Make of a run what pretrain.py left before rooms were made: files named after the code of that time."""
+    names = []
+    for path in [*out.glob("train-*.npy"), *out.glob("valid-*.npy")]:
+        names.append(f"{path.stem.rpartition('-')[0]}-0123456789ab.npy")
+        path.rename(out / names[-1])
+    content = (out / "state.pt").read_bytes()
+    state = torch.load(io.BytesIO(content), weights_only=True)
+    trained = sorted(name for name in names if name.startswith("train"))
+    state["identity"]["corpora"] = mixture.checksum(*trained)
+    run_state.save_state(out, state)
+
+
+def test_a_run_begun_by_the_first_program_is_continued(corpus, tmp_path, monkeypatch, unkilled):
+    stopped(corpus, tmp_path, monkeypatch)
+    as_by_the_first_program(tmp_path)
+    assert run(corpus, tmp_path) == unkilled[1] and same_weights(tmp_path, unkilled[0])
+    one, other = (
+        torch.load(out / "state.pt", weights_only=True) for out in (tmp_path, unkilled[0])
+    )
+    assert one["identity"] == other["identity"]  # from now on its texts have the new name
+    for path in tmp_path.glob("*-0123456789ab.npy"):
+        path.unlink()  # and the old files are needed no more
+    assert run(corpus, tmp_path) == unkilled[1]
+
+
+@pytest.mark.parametrize("kind", ["train-corpus", "valid"])
+def test_but_not_with_other_texts(corpus, tmp_path, monkeypatch, kind):
+    stopped(corpus, tmp_path, monkeypatch)
+    as_by_the_first_program(tmp_path)
+    path = tmp_path / f"{kind}-0123456789ab.npy"
+    tokens = np.load(path)
+    tokens[7] += 1
+    np.save(path, tokens)
+    assert "is of another run (corpora" in refused(corpus, tmp_path)
+
+
+def test_other_code_for_the_same_texts_is_no_other_run(corpus, tmp_path, monkeypatch, unkilled):
+    stopped(corpus, tmp_path, monkeypatch)
+    code = tmp_path / "apart.py"
+    code.write_bytes(Path(mixture.apart.__file__).read_bytes() + b"# other code\n")
+    monkeypatch.setattr(mixture.apart, "__file__", str(code))
+    assert run(corpus, tmp_path) == unkilled[1]
+    assert len(list(tmp_path.glob("train-corpus-*.npy"))) == 2  # made anew, and found equal
+
+
 def test_muon_moves_the_matrices_of_blocks_and_continues_like_adamw(corpus, tmp_path, monkeypatch):
     class Options:
         lr, weight_decay, optimizer = 0.1, 0.2, "muon"
 
     model = GPTModel(CFG)
-    muon, adamw = pretrain.make_optimizers(model, Options)
+    muon, adamw = optimizers.make_optimizers(model, Options)
     inner = [p for group in muon.param_groups for p in group["params"]]
     outer = [p for group in adamw.param_groups for p in group["params"]]
     assert len(inner) == 2 * 6 and len(inner) + len(outer) == len(list(model.parameters()))
@@ -572,7 +639,7 @@ def test_two_processes_make_losses_and_gradients_of_one(corpus, tmp_path):
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     process = script(arguments(corpus, tmp_path / "two", *given, "--piece", 1), *torchrun)
     expected = run(corpus, tmp_path / "one", *given)
-    printed, errors = process.communicate(timeout=120)
+    printed, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     assert "2 process(es)" in printed
     assert same_rows(log(tmp_path / "two"), expected)
@@ -583,7 +650,7 @@ def test_two_processes_make_losses_and_gradients_of_one(corpus, tmp_path):
 
 
 def test_a_factor_in_the_gradient_would_be_noticed(corpus, tmp_path, monkeypatch, unkilled):
-    backward = pretrain.backward
+    backward = steps.backward
 
     def doubled(loss, *rest):
         nats = backward(loss, *rest)
@@ -591,7 +658,7 @@ def test_a_factor_in_the_gradient_would_be_noticed(corpus, tmp_path, monkeypatch
             parameter.grad.mul_(2)
         return nats
 
-    monkeypatch.setattr(pretrain, "backward", doubled)
+    monkeypatch.setattr(steps, "backward", doubled)
     rows, expected = run(corpus, tmp_path), unkilled[1]
     assert not same_rows(rows, expected)
     # but hardly by the losses: AdamW divides by the gradient's size, and a clipped one has none
@@ -604,16 +671,16 @@ def test_a_factor_in_the_gradient_would_be_noticed(corpus, tmp_path, monkeypatch
 def test_the_mean_over_processes_is_the_gradient_of_all(world):
     """What DistributedDataParallel does, by hand: each process has its part, and the gradients are averaged."""
 
-    class Loss(pretrain.Loss):
-        no_sync = pretrain.nullcontext
+    class Loss(measuring.Loss):
+        no_sync = nullcontext
 
     torch.manual_seed(1)
     loss, windows = Loss(GPTModel(CFG)), torch.randint(4096, (8, 17))
     (loss(windows) / 128).backward()
     expected = [p.grad.clone() for p in loss.parameters()]
     loss.zero_grad()
-    run = SimpleNamespace(world=world, piece=2, device="cpu", autocast=pretrain.nullcontext)
-    nats = sum(pretrain.backward(loss, own, run, 128) for own in windows.chunk(world))
+    run = SimpleNamespace(world=world, piece=2, device="cpu", autocast=nullcontext)
+    nats = sum(steps.backward(loss, own, run, 128) for own in windows.chunk(world))
     assert nats == pytest.approx(loss(windows).item(), rel=1e-6)
     for parameter, gradient in zip(loss.parameters(), expected):
         assert torch.allclose(parameter.grad / world, gradient, rtol=1e-4, atol=1e-7)
@@ -622,7 +689,7 @@ def test_the_mean_over_processes_is_the_gradient_of_all(world):
 def test_two_processes_refuse_in_one_line(tmp_path):
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     process = script(arguments(tmp_path / "nowhere", tmp_path / "out"), *torchrun)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 1
     assert errors.count("pretrain: there is no folder") == 1 and 'pretrain.py", line' not in errors
 
@@ -762,7 +829,7 @@ def test_nothing_but_damaged_states(corpus, tmp_path, monkeypatch):
         (["--lr", 0.5], "lr 0.002, not 0.5"),
         (["--warmup", 100], "warmup 200.0, not 100.0"),
         (["--batch", "64", "128@512"], "batch [(0.0, 64)], not [(0.0, 64), (512.0, 128)]"),
-        (["--tokenizer", editions.COURSE_TOKENIZER_2], "tokenizer 75f7998f"),
+        (["--tokenizer", encodings.COURSE_TOKENIZER_2], "tokenizer 75f7998f"),
     ],
 )
 def test_a_state_of_another_run_is_left_alone(corpus, unkilled, change, says):
@@ -887,23 +954,23 @@ def test_a_full_disk_does_not_stop_the_run_in_other_files_either(
 
 
 def test_a_loss_that_is_no_number(corpus, tmp_path, monkeypatch):
-    backward = pretrain.backward
+    backward = steps.backward
     stopped(corpus, tmp_path, monkeypatch)
-    monkeypatch.setattr(pretrain, "backward", lambda *given: backward(*given) * math.nan)
+    monkeypatch.setattr(steps, "backward", lambda *given: backward(*given) * math.nan)
     assert "no longer finite after 384 tokens: lower --lr" in refused(corpus, tmp_path)
     assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 5
 
 
 def test_a_gradient_that_is_no_number(corpus, tmp_path, monkeypatch):
     stopped(corpus, tmp_path, monkeypatch)
-    backward = pretrain.backward
+    backward = steps.backward
 
     def overflowing(loss, *rest):
         nats = backward(loss, *rest)
         next(loss.parameters()).grad[0] = math.inf
         return nats
 
-    monkeypatch.setattr(pretrain, "backward", overflowing)
+    monkeypatch.setattr(steps, "backward", overflowing)
     message = refused(corpus, tmp_path)
     assert "the gradient is no longer finite after 384 tokens: lower --lr" in message
     assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 5
@@ -921,12 +988,12 @@ def test_a_compiler_that_fails(monkeypatch, capsys):
     monkeypatch.setattr(torch, "compile", broken)
     for tokens, lines in ((5e6, 1), (1e6, 0)):  # a short run does not even try
         run = SimpleNamespace(tokens=tokens, **options)
-        pretrain.settle(run)
+        settling.settle(run)
         assert run.compile is False
         printed = capsys.readouterr().err.splitlines()
         assert len(printed) == lines
         assert all("not compiled" in line and line.endswith("compiler found") for line in printed)
     monkeypatch.setattr(torch, "compile", lambda function: function)
     run = SimpleNamespace(tokens=5e6, **options)
-    pretrain.settle(run)
+    settling.settle(run)
     assert run.compile is True and not capsys.readouterr().err

@@ -2,9 +2,9 @@
 
 import io
 import math
+import os
 import pickle
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
 import torch
@@ -473,8 +473,8 @@ def test_another_optimizers_state_changes_nothing(tmp_path):
 
 def test_the_file_itself_is_never_written_only_replaced(tmp_path, monkeypatch):
     path, model, names = tmp_path / "state.pth", new_model(), []
-    write = Path.write_bytes
-    monkeypatch.setattr(Path, "write_bytes", lambda p, data: (names.append(p.name), write(p, data)))
+    replace = os.replace
+    monkeypatch.setattr("os.replace", lambda old, new: (names.append(old.name), replace(old, new)))
     save_checkpoint(path, model, adamw(model))
     assert path.exists() and names and path.name not in names
 
@@ -484,11 +484,10 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     save_checkpoint(path, model, adamw(model))
     before = path.read_bytes()
 
-    def full(self, data):
-        self.open("wb").close()
+    def full(file):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint(path, new_model(seed=1), adamw(model))
     assert path.read_bytes() == before and [f.name for f in tmp_path.iterdir()] == ["state.pth"]

@@ -15,13 +15,15 @@ import safetensors.torch
 import torch
 from scripts import scripts
 
-from shared import editions
+from shared import editions, encodings, models
 from shared.classification import SpamDataset, loader_logits
 from shared.gpt_model import GPTModel, evaluation_mode
 
 FOLDER = Path(__file__).resolve().parents[1] / "ch06_classification"
 
-classify, finetune, compare = scripts(FOLDER, "classify", "finetune", "compare")
+classify, make_spam_gpt, compare_classifiers = scripts(
+    FOLDER, "classify", "make_spam_gpt", "compare_classifiers"
+)
 
 TINY = {"vocab_size": 4096, "context_length": 256, "emb_dim": 16, "n_heads": 2, "n_layers": 1}
 TINY |= {"drop_rate": 0.0, "qkv_bias": True, "tie_weights": True}
@@ -35,7 +37,7 @@ def no_switch(monkeypatch):
 
 @pytest.fixture(scope="module")
 def classifier():
-    return editions.classifier()
+    return models.classifier()
 
 
 # --- what ships ---
@@ -48,13 +50,13 @@ def test_what_classifier_returns(classifier, monkeypatch):
     assert model(torch.tensor([[1, 2, 3]])).shape == (1, 3, 2)
     assert model.tok_emb.weight.shape == (4096, 256)
     monkeypatch.setenv("COURSE_MODEL", "gpt2")  # without a network
-    again = editions.classifier()[0]
+    again = models.classifier()[0]
     assert again is not model and torch.equal(again.out_head.weight, model.out_head.weight)
-    assert editions.course_encoding().n_vocab == 4096
+    assert encodings.course_encoding().n_vocab == 4096
 
 
 def test_what_ships():
-    files = {path.name: path for path in editions.SPAM_GPT.iterdir()}
+    files = {path.name: path for path in models.SPAM_GPT.iterdir()}
     assert set(files) == {"config.json", "model.safetensors", "log.csv", "SHA256SUMS", "README.md"}
     for line in files["SHA256SUMS"].read_text().splitlines():
         digest, name = line.split("  ")
@@ -70,18 +72,18 @@ def shipped_scores(model, cfg):
     """Of the test messages, all and hard: what the card says."""
     table = editions.messages().query("split == 'test'")
     hard = torch.tensor(table.hard.to_numpy())
-    encoding = editions.course_encoding()
+    encoding = encodings.course_encoding()
     dataset = SpamDataset(table, encoding, pad_token_id=encoding.eot_token)
     order = np.argsort(table.text.str.len()).tolist()
     loader = torch.utils.data.DataLoader(torch.utils.data.Subset(dataset, order), batch_size=64)
     labels, logits = loader_logits(loader, model, "cpu", pad_token_id=encoding.eot_token)
     said = (logits.softmax(dim=-1)[:, 1] >= cfg["threshold"]).long()
     chosen = {"all": torch.ones_like(hard), "hard": hard[order]}
-    return {kind: compare.scores(labels[c], said[c]) for kind, c in chosen.items()}
+    return {kind: compare_classifiers.scores(labels[c], said[c]) for kind, c in chosen.items()}
 
 
 def test_the_card_says_how_good_it_is(classifier):
-    card = (editions.SPAM_GPT / "README.md").read_text(encoding="utf-8")
+    card = (models.SPAM_GPT / "README.md").read_text(encoding="utf-8")
     for kind, found in shipped_scores(*classifier).items():
         assert f"| {kind} | " + " | ".join(f"{v:.3f}" for v in found.values()) + " |" in card
 
@@ -89,9 +91,9 @@ def test_the_card_says_how_good_it_is(classifier):
 def copied(tmp_path, monkeypatch):
     folder = tmp_path / "spam_gpt"
     folder.mkdir()
-    for path in editions.SPAM_GPT.iterdir():
+    for path in models.SPAM_GPT.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr(editions, "SPAM_GPT", folder)
+    monkeypatch.setattr(models, "SPAM_GPT", folder)
     return folder
 
 
@@ -101,10 +103,10 @@ def test_a_damaged_folder(name, tmp_path, monkeypatch):
     if name != "SHA256SUMS":
         path.write_bytes(path.read_bytes()[:-1] + b"x")
         with pytest.raises(ValueError, match=rf"{name} is damaged: .*git checkout"):
-            editions.classifier()
+            models.classifier()
     path.unlink()
     with pytest.raises(ValueError, match=rf"{name} cannot be read: .*git checkout"):
-        editions.classifier()
+        models.classifier()
 
 
 # --- classify.py ---
@@ -151,7 +153,7 @@ def test_it_is_a_program():
     assert done.stdout.startswith("ham ") and not done.stderr
 
 
-# --- finetune.py, on a tiny model and few messages ---
+# --- make_spam_gpt.py, on a tiny model and few messages ---
 
 
 def few(table, count=12):
@@ -162,13 +164,13 @@ def few(table, count=12):
 def tiny(monkeypatch):
     torch.manual_seed(1)
     model, table = GPTModel(TINY).eval(), few(editions.messages())
-    monkeypatch.setattr(editions, "pretrained", lambda: (model, TINY))
+    monkeypatch.setattr(models, "pretrained", lambda: (model, TINY))
     monkeypatch.setattr(editions, "messages", lambda: table)
     return table
 
 
 def made(folder, *options):
-    finetune.main(["--out", str(folder), "--reading-epochs", "2", "--epochs", "2", *options])
+    make_spam_gpt.main(["--out", str(folder), "--reading-epochs", "2", "--epochs", "2", *options])
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -180,16 +182,16 @@ def test_the_folder_it_makes(tiny, tmp_path, monkeypatch):
         "SHA256SUMS",
     }
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
-    monkeypatch.setattr(editions, "SPAM_GPT", tmp_path / "a")
-    model, cfg = editions.classifier()
+    monkeypatch.setattr(models, "SPAM_GPT", tmp_path / "a")
+    model, cfg = models.classifier()
     assert model.out_head.weight.shape == (2, 16) and cfg["emb_dim"] == 16
 
 
 def test_messages_longer_than_the_context_are_cut(tiny, tmp_path, monkeypatch):
     cfg = TINY | {"context_length": 16}
-    monkeypatch.setattr(editions, "pretrained", lambda: (GPTModel(cfg), cfg))
+    monkeypatch.setattr(models, "pretrained", lambda: (GPTModel(cfg), cfg))
     assert "config.json" in made(tmp_path / "a")
-    loader = finetune.loader_of(tiny, editions.tokenizer(), 16)
+    loader = make_spam_gpt.loader_of(tiny, encodings.tokenizer(), 16)
     assert max(batch.shape[1] for batch, _ in loader) == 16
 
 
@@ -213,21 +215,21 @@ def test_the_validation_part_chooses_the_threshold_only(tiny, tmp_path, monkeypa
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, {folder!r})
-import finetune, torch
-from shared import editions
+import make_spam_gpt, torch
+from shared import editions, encodings, models
 from shared.gpt_model import GPTModel
 torch.manual_seed(1)
 model, table = GPTModel({tiny}).eval(), editions.messages().groupby(["label", "split"]).head(12)
-editions.pretrained = lambda: (model, {tiny})
+models.pretrained = lambda: (model, {tiny})
 editions.messages = lambda: table.reset_index(drop=True)
-calls, loss = [], finetune.{loss}
+calls, loss = [], make_spam_gpt.{loss}
 def die(*args):
     calls.append(args)
     if len(calls) == {after}:
         os.kill(os.getpid(), signal.SIGKILL)
     return loss(*args)
-finetune.{loss} = die
-finetune.main(["--out", {out!r}, "--reading-epochs", "2", "--epochs", "2"])
+make_spam_gpt.{loss} = die
+make_spam_gpt.main(["--out", {out!r}, "--reading-epochs", "2", "--epochs", "2"])
 """
 
 
@@ -254,7 +256,7 @@ def test_what_was_saved_by_another_run(tiny, tmp_path, monkeypatch, capsys):
 
     before = made(tmp_path / "a")
     with monkeypatch.context() as patch, pytest.raises(SystemExit, match="same command goes on"):
-        patch.setattr(finetune, "calc_class_loss_batch", interrupted)
+        patch.setattr(make_spam_gpt, "calc_class_loss_batch", interrupted)
         made(tmp_path / "a")
     with pytest.raises(SystemExit, match="a.reading.pt is of another run .*seed 123.*seed 7"):
         made(tmp_path / "a", "--seed", "7")
@@ -264,32 +266,32 @@ def test_what_was_saved_by_another_run(tiny, tmp_path, monkeypatch, capsys):
 def test_another_edition_needs_another_folder(monkeypatch):
     monkeypatch.setenv("COURSE_MODEL", "gpt2")
     with pytest.raises(SystemExit, match="--out FOLDER"):
-        finetune.main([])
+        make_spam_gpt.main([])
 
 
 @pytest.mark.parametrize("option", ["--epochs", "--reading-epochs"])
 def test_at_least_one_epoch(option, tiny, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
-        finetune.main(["--out", str(tmp_path / "a"), option, "-1"])
+        make_spam_gpt.main(["--out", str(tmp_path / "a"), option, "-1"])
     assert option in capsys.readouterr().err
 
 
 def test_windows_ask_for_the_next_token():
-    inputs, targets = finetune.windows([[9, 1, 2, 9], [9, 3, 9]])
+    inputs, targets = make_spam_gpt.windows([[9, 1, 2, 9], [9, 3, 9]])
     assert inputs.tolist() == [[9, 1, 2], [9, 3, 0]]
     assert targets.tolist() == [[1, 2, 9], [3, 9, -100]]
 
 
-# --- compare.py ---
+# --- compare_classifiers.py ---
 
 
 def test_the_stored_table():
-    table = pd.read_csv(compare.OUT)
-    for name, (_, seeds) in compare.ROWS.items():
+    table = pd.read_csv(compare_classifiers.OUT)
+    for name, (_, seeds) in compare_classifiers.ROWS.items():
         for kind in ("all", "hard"):
             found = table.seed[(table.row == name) & (table.cases == kind)].tolist()
-            assert found == list(compare.SEEDS[:seeds]), (name, kind)
-    stored = hashlib.sha256((editions.COURSE_GPT / "model.safetensors").read_bytes()).hexdigest()
+            assert found == list(compare_classifiers.SEEDS[:seeds]), (name, kind)
+    stored = hashlib.sha256((models.COURSE_GPT / "model.safetensors").read_bytes()).hexdigest()
     assert set(table.checkpoint) == {stored[:12]}
     messages = repr(editions.messages().values.tolist()).encode()
     assert set(table.messages) == {hashlib.sha256(messages).hexdigest()[:12]}
@@ -298,11 +300,11 @@ def test_the_stored_table():
 
 
 def test_it_goes_on_with_what_is_missing(tiny, tmp_path, capsys):
-    out, data = tmp_path / "table.csv", compare.Data()
-    rows = {name: compare.ROWS[name] for name in ("majority", "keyword rule")}
-    compare.compare(out, {"majority": rows["majority"]}, data)
+    out, data = tmp_path / "table.csv", compare_classifiers.Data()
+    rows = {name: compare_classifiers.ROWS[name] for name in ("majority", "keyword rule")}
+    compare_classifiers.compare(out, {"majority": rows["majority"]}, data)
     first = out.read_text()
-    compare.compare(out, rows, data)
+    compare_classifiers.compare(out, rows, data)
     assert out.read_text().startswith(first)
     assert capsys.readouterr().out.count("--- majority") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
@@ -310,11 +312,14 @@ def test_it_goes_on_with_what_is_missing(tiny, tmp_path, capsys):
     assert table.row.tolist() == ["majority"] * 2 + ["keyword rule"] * 2
     out.write_text(first.replace(table.messages[0], "0" * 12))
     with pytest.raises(ValueError, match="other messages: delete it"):
-        compare.compare(out, rows, data)
+        compare_classifiers.compare(out, rows, data)
 
 
 def test_a_row_is_the_same_twice(tiny):
-    run, data = compare.fine_tuned("last block", epochs=1, start="read"), compare.Data()
+    run, data = (
+        compare_classifiers.fine_tuned("last block", epochs=1, start="read"),
+        compare_classifiers.Data(),
+    )
     first, second = run(data, 5), run(data, 5)
     assert all(torch.equal(a, b) for a, b in zip(first, second))
     assert not torch.equal(first[1], run(data, 6)[1])
@@ -326,16 +331,18 @@ def test_reading_at_other_places():
     model, ids = GPTModel(TINY).eval(), torch.randint(0, 4000, (3, 7))
     with evaluation_mode(model), torch.no_grad():
         logits = model(ids)
-        assert torch.allclose(compare.at_first_token(ids, model, "cpu", 0), logits[:, 0], atol=1e-5)
-        assert torch.equal(compare.at_last_position(ids, model, "cpu", 0), logits[:, 6])
+        assert torch.allclose(
+            compare_classifiers.at_first_token(ids, model, "cpu", 0), logits[:, 0], atol=1e-5
+        )
+        assert torch.equal(compare_classifiers.at_last_position(ids, model, "cpu", 0), logits[:, 6])
 
 
 def test_scores_and_their_intervals():
     labels = torch.tensor([1] * 50 + [0] * 50)
     spam = torch.tensor([0.9] * 40 + [0.3] * 10 + [0.1] * 50)
     rival = np.array([True] * 20 + [False] * 80)
-    found = compare.scored(labels, spam, 0.5, {"rival": rival})
+    found = compare_classifiers.scored(labels, spam, 0.5, {"rival": rival})
     assert (found["accuracy"], found["recall"], found["precision"]) == (0.9, 0.8, 1.0)
     assert 0.82 <= found["accuracy_low"] <= 0.86 and 0.94 <= found["accuracy_high"] <= 0.96
     assert found["F1 above rival"] > 0.99 and found["average_precision"] == 1.0
-    assert compare.scored(labels, spam, 0.2, {})["recall"] == 1.0
+    assert compare_classifiers.scored(labels, spam, 0.2, {})["recall"] == 1.0

@@ -10,7 +10,7 @@ from scripts import scripts
 from tiktoken._educational import SimpleBytePairEncoding
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from shared import editions
+from shared import editions, encodings
 from shared.checks import check_round_trip, check_same_ids, check_targets_are_shifted
 from shared.text_data import (
     GPT2_SPLIT_PATTERN,
@@ -337,7 +337,7 @@ def test_bad_input_of_the_loader(encoding, options, message):
 
 
 def test_without_a_tokenizer_it_is_gpt2s(monkeypatch, encoding):
-    monkeypatch.setattr(editions, "gpt2_encoding", lambda: encoding)
+    monkeypatch.setattr(encodings, "gpt2_encoding", lambda: encoding)
     inputs, _ = next(iter(create_dataloader_v1(STORY, shuffle=False)))
     assert inputs[0].tolist() == encoding.encode(STORY)[:256]
 
@@ -359,7 +359,7 @@ def test_checks_refuse_targets_that_are_not_shifted():
 
 @pytest.mark.skipif(not os.environ.get("COURSE_CACHE"), reason="COURSE_CACHE is not set")
 def test_gpt2s_encoding_is_the_books():
-    gpt2 = editions.gpt2_encoding()
+    gpt2 = encodings.gpt2_encoding()
     assert isinstance(gpt2, tiktoken.Encoding) and gpt2.n_vocab == 50_257
     text = "Hello, do you like tea? <|endoftext|> In the sunlit terracesof someunknownPlace."
     want = [15496, 11, 466, 345, 588, 8887, 30, 220, 50256, 554, 262, 4252, 18250, 8812, 2114]

@@ -13,19 +13,22 @@ from pathlib import Path
 
 import pytest
 
-from shared import editions
+from shared import encodings, lexicon
 from shared.text_data import make_encoding
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "ch05_pretraining"), str(ROOT / "ch07_instruction")]
 
 import draw_reserved  # noqa: E402
+import names  # noqa: E402
+import reserved_families  # noqa: E402
 import worksheets  # noqa: E402
+from sheets import helpers, repeating  # noqa: E402
 
-LEXICON = json.loads(worksheets.WORDS.read_text(encoding="utf-8"))
-RESERVED = json.loads(worksheets.RESERVED.read_text(encoding="utf-8"))
+LEXICON = json.loads(lexicon.WORDS.read_text(encoding="utf-8"))
+RESERVED = json.loads(lexicon.RESERVED.read_text(encoding="utf-8"))
 FAMILIES = RESERVED["families"]
-WORDS = worksheets.load_words()
+WORDS = lexicon.load_words()
 STREAM = list(itertools.islice(worksheets.labelled_documents(123), 2_000))
 WORD = re.compile(r"[A-Za-z]+")
 PHRASES = {phrase: re.compile(rf"(?<!\w){phrase}(?!\w)") for phrase in RESERVED["wordings"]}
@@ -73,12 +76,12 @@ def numbers_of(line):
 
 def reserved_dates(text):
     """Days of a month, written in figures or with the month's name."""
-    months = "|".join(worksheets.MONTHS)
+    months = "|".join(lexicon.MONTHS)
     found = [(int(d), int(m)) for d, m in re.findall(r"\b(\d+)/(\d+)/\d+", text)]
     for day, name in re.findall(rf"\b(\d+)(?:st|nd|rd|th)?(?: of)? ({months})\b", text):
-        found.append((int(day), worksheets.MONTHS.index(name) + 1))
+        found.append((int(day), lexicon.MONTHS.index(name) + 1))
     for name, day in re.findall(rf"\b({months}) (\d{{1,2}})\b", text):
-        found.append((int(day), worksheets.MONTHS.index(name) + 1))
+        found.append((int(day), lexicon.MONTHS.index(name) + 1))
     return [date for date in found if list(date) in FAMILIES["dates"]["day_month"]]
 
 
@@ -166,7 +169,7 @@ def test_the_detectors_find_what_they_look_for():
     ):
         assert reserved_sums(line), line
     day, month = FAMILIES["dates"]["day_month"][0]
-    name = worksheets.MONTHS[month - 1]
+    name = lexicon.MONTHS[month - 1]
     for text in (
         f"{day} {name}",
         f"the {day}th of {name} 1900",
@@ -203,7 +206,7 @@ def every_list():
         elif name == "transitive":
             yield name, list(value)
         elif name not in ("about", "units"):
-            yield name, worksheets.joined(value)
+            yield name, lexicon.joined(value)
 
 
 @pytest.mark.parametrize("name, words", list(every_list()), ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
@@ -225,8 +228,8 @@ def test_the_lexicon_is_large_and_of_one_shape():
     assert len({row[0] for row in verbs}) == len(verbs) and len({row[0] for row in nouns}) == len(
         nouns
     )
-    assert len(worksheets.joined(LEXICON["common"])) == 5_000
-    assert {row[0] for row in verbs} >= set(LEXICON["transitive"]) | set(worksheets.joined(LEXICON["intransitive"]))  # fmt: skip
+    assert len(lexicon.joined(LEXICON["common"])) == 5_000
+    assert {row[0] for row in verbs} >= set(LEXICON["transitive"]) | set(lexicon.joined(LEXICON["intransitive"]))  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -253,11 +256,11 @@ def test_regular_forms_follow_the_rules():
 
 
 def test_the_stored_draw_is_the_one_of_its_seed():
-    drawn = draw_reserved.draw(LEXICON, editions.tokenizer(), RESERVED["about"]["seed"])
+    drawn = draw_reserved.draw(LEXICON, encodings.tokenizer(), RESERVED["about"]["seed"])
     assert json.loads(draw_reserved.to_json(drawn)) == RESERVED
-    again = worksheets.RESERVED.read_text(encoding="utf-8")
+    again = lexicon.RESERVED.read_text(encoding="utf-8")
     assert draw_reserved.to_json(drawn) + "\n" == again
-    other = draw_reserved.draw(LEXICON, editions.tokenizer(), 7)
+    other = draw_reserved.draw(LEXICON, encodings.tokenizer(), 7)
     assert other["words"] != RESERVED["words"]
 
 
@@ -276,17 +279,17 @@ def test_every_family_has_enough_to_test_with():
 
 
 def test_every_reserved_item_comes_from_the_lexicon():
-    known = {word.lower() for word in draw_reserved.lexicon(LEXICON)} | set(
-        worksheets.joined(LEXICON["common"])
+    known = {word.lower() for word in reserved_families.lexicon(LEXICON)} | set(
+        lexicon.joined(LEXICON["common"])
     )
     assert set(RESERVED["words"]) <= known
-    assert not set(RESERVED["words"]) & set(worksheets.joined(LEXICON["frames"]))
-    facts = worksheets.all_facts(LEXICON)
+    assert not set(RESERVED["words"]) & set(lexicon.joined(LEXICON["frames"]))
+    facts = lexicon.all_facts(LEXICON)
     assert all(row[1:] in facts[row[0]] for row in FAMILIES["facts"]["rows"])
-    assert {tuple(date) for date in FAMILIES["dates"]["day_month"]} <= set(worksheets.all_dates())
+    assert {tuple(date) for date in FAMILIES["dates"]["day_month"]} <= set(lexicon.all_dates())
     for sign, name in (("+", "sums"), ("-", "differences"), ("x", "products")):
         assert {tuple(pair) for pair in FAMILIES["arithmetic"][name]} <= set(
-            worksheets.number_pairs(sign)
+            lexicon.number_pairs(sign)
         )
     rhymes = {word: group.split() for group in LEXICON["rhymes"] for word in group.split()}
     for word, others in FAMILIES["rhyme"]["word: rhymes"].items():
@@ -347,7 +350,7 @@ def test_the_stream_does_not_depend_on_the_order_of_sets():
 
 
 def test_documents_survive_the_tokenizer_and_have_the_right_size():
-    encoding = editions.tokenizer()
+    encoding = encodings.tokenizer()
     lengths, copied = [], 0
     distances = Counter()
     for _, text in STREAM:
@@ -405,19 +408,16 @@ def test_what_is_put_in_order_is_in_order():
     assert checked > 50
 
 
-def test_a_name_that_comes_back_is_replaced_everywhere():
+def test_a_name_that_comes_back_is_found_and_replaced_everywhere():
     text = "Now Karl saw Anna, and Karl ran. Anna laughed; the Rhine was near Karl's house."
-    assert worksheets.names_in(text) == ["Karl", "Anna"]
-    changed = worksheets.renamed(text, random.Random(1))
-    new = [word for word in WORD.findall(changed) if word not in text]
-    assert not {"Karl", "Anna"} & set(WORD.findall(changed)) and "the Rhine" in changed
-    assert len(set(new)) == 2 and changed == worksheets.with_names(
-        text, {"Karl": new[0], "Anna": new[1]}
+    assert names.names_in(text) == ["Karl", "Anna"]
+    assert names.with_names(text, {"Karl": "Brost", "Anna": "Karla"}) == (
+        "Now Brost saw Karla, and Brost ran. Karla laughed; the Rhine was near Brost's house."
     )
-    assert worksheets.names_in(
-        "He met Mrs Grey in May. Then Mrs Grey left; it was the end of May."
-    ) == ["Grey"]
-    assert worksheets.renamed("no name at all", random.Random(1)) == "no name at all"
+    assert names.names_in("He met Mrs Grey in May. Then Mrs Grey left; it was the end of May.") == [
+        "Grey"
+    ]
+    assert names.names_in("no name at all") == [] and names.with_names("Karl", {}) == "Karl"
 
 
 def test_copied_share_on_a_hand_made_list():
@@ -435,11 +435,11 @@ def test_the_script_measures_and_shows(capsys):
 
 # --- the second edition ---
 
-SECOND_LEXICON = worksheets.second_lexicon()
-SECOND_RESERVED = worksheets.read_json(worksheets.SECOND_RESERVED)
-SECOND = worksheets.second_words(None)
+SECOND_LEXICON = lexicon.second_lexicon()
+SECOND_RESERVED = lexicon.read_json(lexicon.SECOND_RESERVED)
+SECOND = lexicon.second_words(None)
 SECOND_STREAM = list(itertools.islice(worksheets.labelled_documents(123, SECOND), 1_000))
-BRITISH = worksheets.read_json(worksheets.KNOWLEDGE)["american"]
+BRITISH = lexicon.read_json(lexicon.KNOWLEDGE)["american"]
 
 
 def second_sheets(kind, count=150):
@@ -457,12 +457,28 @@ def test_the_first_stream_is_what_the_first_model_read():
     assert digest == "fd0317f410ab3e97593032fc1740b594e76bac633d5dcb29cbf1f88ba7f2f0b1"
 
 
+def digest_of(stream):
+    return hashlib.sha256("\0".join(itertools.islice(stream, 300)).encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "seed, digest",
+    [
+        (123_000, "176bf912806a179af1e09a670de9ea59308e64afcad2d7503b440a2d0b61e4d1"),
+        (7, "75d609eadc974448f39697c12db26969259157db362da33c39972654302deb7b"),
+    ],
+)
+def test_the_second_stream_is_what_the_second_model_reads(seed, digest):
+    words = lexicon.second_words(encodings.load_encoding(encodings.COURSE_TOKENIZER_2))
+    assert digest_of(worksheets.documents(seed, words)) == digest
+
+
 def test_the_second_draw_is_the_one_of_its_seed():
     about = SECOND_RESERVED["about"]
-    encoding = editions.load_encoding(draw_reserved.CHAPTER_2 / about["tokenizer"])
+    encoding = encodings.load_encoding(draw_reserved.CHAPTER_2 / about["tokenizer"])
     drawn = draw_reserved.draw_second(SECOND_LEXICON, encoding, about["seed"])
     drawn["about"]["tokenizer"] = about["tokenizer"]
-    stored = worksheets.SECOND_RESERVED.read_text(encoding="utf-8")
+    stored = lexicon.SECOND_RESERVED.read_text(encoding="utf-8")
     assert draw_reserved.to_json(drawn) + "\n" == stored
 
 
@@ -486,7 +502,7 @@ def test_the_second_draw_has_enough_and_keeps_rules_and_knowledge_apart():
 
 
 def test_left_out_facts_are_capitals_that_the_first_lexicon_does_not_have():
-    left_out, facts = SECOND_RESERVED["left_out"], worksheets.all_facts(SECOND_LEXICON)
+    left_out, facts = SECOND_RESERVED["left_out"], lexicon.all_facts(SECOND_LEXICON)
     answers = Counter(answer for _, answer in facts["capital"])
     assert len(left_out) == 20
     for relation, country, city in left_out:
@@ -499,10 +515,10 @@ def test_left_out_facts_are_capitals_that_the_first_lexicon_does_not_have():
 def test_the_second_lexicon_is_american_and_has_more_facts():
     text = json.dumps([them for name, them in SECOND_LEXICON.items() if name != "about"])
     assert not set(words_of(text)) & set(BRITISH) and set(SECOND_LEXICON) == set(LEXICON)
-    assert worksheets.american({"Colour": ["colourless colour, GREY"]}, {"colour": "color"}) == {
+    assert lexicon.american({"Colour": ["colourless colour, GREY"]}, {"colour": "color"}) == {
         "Color": ["colourless color, GREY"]
     }
-    first, second = map(worksheets.all_facts, (LEXICON, SECOND_LEXICON))
+    first, second = map(lexicon.all_facts, (LEXICON, SECOND_LEXICON))
     assert sum(map(len, second.values())) > sum(map(len, first.values())) + 100
     assert all(len(row) == 2 for rows in second.values() for row in rows)
     for relation, rows in second.items():
@@ -537,7 +553,7 @@ def near(text, distance=4):
 def stated(text, rows):
     """The facts that a sheet of facts states in one of its layouts."""
     lines = [
-        layout for _, *row in rows for layout in [frame.format(*row) for frame in worksheets.PAIRS]
+        layout for _, *row in rows for layout in [frame.format(*row) for frame in helpers.PAIRS]
     ]
     return [line for line in lines if re.search(rf"(?<!\w){re.escape(line)}(?!\w)", text)]
 
@@ -573,16 +589,16 @@ def test_no_second_document_states_a_fact_that_is_left_out():
 
 
 def test_the_second_stream_is_the_same_for_the_same_seed_and_tokenizer():
-    again = list(itertools.islice(worksheets.documents(123, worksheets.second_words(None)), 50))
+    again = list(itertools.islice(worksheets.documents(123, lexicon.second_words(None)), 50))
     assert again == [text for _, text in SECOND_STREAM[:50]]
     assert again != [text for _, text in STREAM[:50]]
-    assert worksheets.load_words() is WORDS and WORDS.kept != SECOND.kept
+    assert lexicon.load_words() is WORDS and WORDS.kept != SECOND.kept
 
 
 def test_scrambled_tokens_are_those_of_the_given_tokenizer():
     encoding = make_encoding(
         "bytes", {bytes([i]): i for i in range(256)} | {b" zq": 256, b"qz": 257}
     )
-    words = worksheets.second_words(encoding)
+    words = lexicon.second_words(encoding)
     text = worksheets.scrambled(random.Random(1), words)
-    assert words.tokens == [" zq", "qz"] and set(text) <= set("qz \n.")
+    assert repeating.word_tokens(encoding) == [" zq", "qz"] and set(text) <= set("qz \n.")

@@ -18,14 +18,14 @@ from nbformat import NotebookNode
 
 from tools import Refused, chapters, prose, read
 from tools import style_report as style
+from tools.neighbourhood import near_numbers
 from tools.normalise import notebooks
 
-MAX_CODE_LINES = 25
-MAX_OUTPUT_LINES = 25
+MAX_CODE_LINES = MAX_OUTPUT_LINES = 25
 MAX_PICTURE_BYTES = 60_000
-MAX_MODULE_LINES = 300
-MAX_TOOL_LINES = 200  # a tool has fewer
-ALLOWED_TAGS = {"nbval-ignore-output", "solution"}
+MAX_MODULE_LINES, MAX_TOOL_LINES = 300, 200  # a tool has fewer
+ALLOWED_TAG = re.compile(r"nbval-ignore-output|solution|once: \S.*")  # once: and why not twice
+CLOCKS = {"milliseconds", "quickest", "perf_counter"}  # a time is shown and never asserted
 
 FILLER = re.compile(
     r"\b(simply|obviously|basically|needless to say|as (?:we|you) can see|let['’]?s dive|let us dive"
@@ -47,8 +47,9 @@ def code_problems(cell: NotebookNode) -> Iterator[str]:
     defines_class = any(isinstance(node, ast.ClassDef) for node in style.tree(cell).body)
     if lines > MAX_CODE_LINES and not defines_class:
         yield f"{lines} lines of code; at most {MAX_CODE_LINES}, a class excepted"
-    for tag in sorted(set(style.tags(cell)) - ALLOWED_TAGS):
+    for tag in [tag for tag in style.tags(cell) if not ALLOWED_TAG.fullmatch(tag)]:
         hint = "; write `with fails(...)`" if "raises-exception" in tag else ""
+        hint = "; it needs its reason, `once: ...`" if tag.startswith("once") else hint
         yield f"the tag {tag!r} is not for this course{hint}"
     if marker := MARKER.search(cell.source):
         yield f"{marker[0].strip()!r} hides from nbval; tag the cell nbval-ignore-output"
@@ -84,7 +85,7 @@ def text_problems(source: str, folder: Path, known: set[Decimal]) -> Iterator[st
     """What is wrong with one Markdown cell."""
     words = prose.running_text(source)
     for number in prose.unexplained(source, known):
-        yield f"the number {number} stands in no compared output and in no literal of the code"
+        yield f"the number {number} stands in no compared output and in no literal of the code nearby"
     if filler := FILLER.search(words):
         yield f"filler: {filler[0]!r}"
     if EMOJI.search(words):
@@ -109,7 +110,8 @@ def sequence_problems(nb: NotebookNode) -> Iterator[tuple[str, str]]:
     for cell, following in zip_longest(code, code[1:]):
         near = [style.tree(one) for one in (cell, following) if one is not None]
         asserts = [node for one in near for node in style.checks(one)]
-        if "nbval-ignore-output" in style.tags(cell) and not asserts:
+        excused = asserts or CLOCKS & style.names([style.tree(cell)])
+        if "nbval-ignore-output" in style.tags(cell) and not excused:
             yield cell.id, "its output is not compared, and nothing here or next asserts the claim"
         if cell.source.splitlines()[:1] == ["#| solution"]:
             calls = [] if following is None else list(ast.walk(near[-1]))
@@ -124,11 +126,13 @@ def sequence_problems(nb: NotebookNode) -> Iterator[tuple[str, str]]:
 
 def notebook_problems(nb: NotebookNode, path: Path, known: set[Decimal]) -> Iterator[str]:
     """Every problem of one notebook, as "cell 'id': message"."""
+    whole = path.stem in ("solutions", "exercises")  # these speak of the whole lesson
+    near = {} if whole else near_numbers(nb, known)
     for cell in nb.cells:
         if cell.cell_type == "code":
             found = [*code_problems(cell), *output_problems(cell)]
         else:
-            found = list(text_problems(cell.source, path.parent, known))
+            found = list(text_problems(cell.source, path.parent, near.get(cell.id, known)))
         if MACHINE_PATH.search(cell.source):
             found.append("a machine's path in the source")
         yield from (f"cell {cell.get('id', '?')!r}: {message}" for message in found)

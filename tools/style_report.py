@@ -1,4 +1,4 @@
-"""What style.md counts, counted: cells, words, definitions used and checked, numbers in prose.
+"""What style.md counts, counted: cells, words, definitions used, numbers in prose.
 
 `python -m tools.lint --report` prints it as a table, one row a notebook.
 """
@@ -103,8 +103,8 @@ def checks(module: ast.Module) -> list[ast.AST]:
     return found
 
 
-def definitions(nb: NotebookNode) -> list[tuple[str, bool, bool]]:
-    """Each top-level definition: name, used and checked in its own or the next two code cells."""
+def definitions(nb: NotebookNode) -> list[tuple[str, bool]]:
+    """Each top-level definition: its name, and whether its own or the next two code cells use it."""
     trees = [tree(cell) for cell in code_cells(nb)]
     found = []
     for place, module in enumerate(trees):
@@ -112,8 +112,7 @@ def definitions(nb: NotebookNode) -> list[tuple[str, bool, bool]]:
         for node in module.body:
             if isinstance(node, ast.ClassDef | ast.FunctionDef):
                 used = node.name in names(near, besides=node)
-                checked = node.name in names(part for one in near for part in checks(one))
-                found.append((node.name, used, checked))
+                found.append((node.name, used))
     return found
 
 
@@ -129,8 +128,6 @@ def measure(nb: NotebookNode, known: set[Decimal]) -> dict[str, str]:
     sizes = [len(code_lines(cell.source)) for cell in cells] or [0]
     text = [cell.source for cell in nb.cells if cell.cell_type == "markdown"]
     words = sum(len(re.findall(r"\w[\w'’-]*", prose.running_text(source))) for source in text)
-    written = [line for cell in cells for line in cell.source.splitlines() if line.strip()]
-    comments = len(written) - sum(sizes)
     defined = definitions(nb)
     shown = [out.get("text") or out.get("data", {}) for cell in cells for out in cell.outputs]
     outputs = [
@@ -144,9 +141,7 @@ def measure(nb: NotebookNode, known: set[Decimal]) -> dict[str, str]:
         "lines median/p90/max": f"{median(sizes):g}/{p90:.0f}/{max(sizes)}",
         "words per line": f"{words / max(1, sum(sizes)):.1f}",
         "run": str(longest_run(nb)),
-        "used": percent([used for _, used, _ in defined]),
-        "checked": percent([checked for _, _, checked in defined]),
-        "comments": percent([True] * comments + [False] * sum(sizes)),
+        "used": percent([used for _, used in defined]),
         "unexplained": str(sum(len(prose.unexplained(source, known)) for source in text)),
         "longest output": f"{max(outputs, default=0)} lines",
         "largest picture": f"{max(pictures, default=0) / 1000:.0f} KB",

@@ -207,7 +207,7 @@ def _trigram(known, new, V, k, row=lambda a, b: (a, b), followed=True, added=Non
 @exercise
 def trigram_loss(answer):
     """`answer(known, new, vocab_size, k) -> nats per token` of a model that looks two tokens back."""
-    from shared import editions
+    from shared import editions, encodings
     from shared.intro import BigramModel
 
     draw = random.Random(5)
@@ -259,7 +259,7 @@ def trigram_loss(answer):
             f"a text of {length} tokens, k = {k}: the loss is {right:.4f}, and you say {got:.4f}"
             + (f". {why[0]}" if why else "")
         )
-    ids, V = editions.tokenizer().encode(editions.text()), editions.tokenizer().n_vocab
+    ids, V = encodings.tokenizer().encode(editions.text()), encodings.tokenizer().n_vocab
     known, new, ks = ids[: len(ids) * 9 // 10], ids[len(ids) * 9 // 10 :], (0.0003, 0.003, 0.03)
     two = min(answer(known, new, V, k) for k in ks)
     one = min(BigramModel(known, V, k).loss(new) for k in ks)

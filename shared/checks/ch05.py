@@ -546,7 +546,7 @@ def _part_losses(model, parts, T, stride, batch_size=0, drop_last=False):
 @exercise
 def losses_on_text(answer):
     """`answer(model, tokenizer, text)` -> losses of the first nine tenths and of the last tenth."""
-    from shared import editions
+    from shared import editions, encodings, models
     from shared.gpt_model import evaluation_mode
     from shared.text_data import make_encoding
 
@@ -589,8 +589,8 @@ def losses_on_text(answer):
             require(not close, mistake)
         told = " and ".join(f"{number:.4f}" for number in want)
         raise AssertionError(f"the losses are {told}; you say {got[0]:.4f} and {got[1]:.4f}")
-    course_gpt, _ = editions.load_model(editions.COURSE_GPT)
-    ranks = editions.load_ranks(editions.COURSE_TOKENIZER)
+    course_gpt, _ = models.load_model(models.COURSE_GPT)
+    ranks = encodings.load_ranks(encodings.COURSE_TOKENIZER)
     story = editions.STORY.read_text(encoding="utf-8")
     first, last = answer(course_gpt, make_encoding("course-gpt", ranks), story)
     return (

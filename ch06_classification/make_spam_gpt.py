@@ -1,7 +1,7 @@
 """Make the spam classifier that ships with the course, spam_gpt/, from the pretrained model and the messages.
 
-    python ch06_classification/finetune.py
-    COURSE_DATA=book COURSE_MODEL=gpt2 python ch06_classification/finetune.py --out FOLDER
+    python ch06_classification/make_spam_gpt.py
+    COURSE_DATA=book COURSE_MODEL=gpt2 python ch06_classification/make_spam_gpt.py --out FOLDER
 
 First the model reads the training messages as a language model, without labels (Gururangan and others, "Don't stop
 pretraining", 2020); then all its layers learn to tell spam from ham. The decision threshold is chosen on the
@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader
 
-from shared import editions
+from shared import editions, encodings, models
 from shared.assets import AssetError
 from shared.classification import (
     BatchesByLength,
@@ -34,6 +34,7 @@ from shared.classification import (
     scores,
 )
 from shared.gpt_model import GPTModel
+from shared.measure import fast_in_bf16
 from shared.pretraining import (
     calc_loss_batch,
     learning_rate,
@@ -50,9 +51,7 @@ CPU = "cpu"
 
 def autocast() -> torch.autocast:
     """bf16 where the processor has it, which is then more than twice as fast; else no change."""
-    able = torch.cpu.get_capabilities()
-    fast = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-    return torch.autocast(CPU, torch.bfloat16, enabled=fast)
+    return torch.autocast(CPU, torch.bfloat16, enabled=fast_in_bf16(CPU))
 
 
 def train(model, loader, loss_of: Callable, epochs: int, peak: float, checkpoint: Path | None = None,
@@ -173,9 +172,9 @@ def learn_labels(model, cfg: dict, messages: pd.DataFrame, tokenizer, checkpoint
 def make(
     out: Path, seed: int = 123, reading: int = READING["epochs"], epochs: int = LABELS["epochs"]
 ):
-    """Write the folder `out`, as `editions.classifier` reads it. What it saves meanwhile lies beside it."""
-    messages, tokenizer = editions.messages(), editions.tokenizer()
-    model, cfg = editions.pretrained()
+    """Write the folder `out`, as `models.classifier` reads it. What it saves meanwhile lies beside it."""
+    messages, tokenizer = editions.messages(), encodings.tokenizer()
+    model, cfg = models.pretrained()
     content = repr((messages.values.tolist(), cfg)).encode()
     identity = f"data and model {hashlib.sha256(content).hexdigest()[:8]}, seed {seed}, epochs {reading} and {epochs}"
     saved = [out.with_name(f"{out.name}.{stage}.pt") for stage in ("reading", "labels")]
@@ -195,7 +194,7 @@ def make(
         + [{"stage": "labels"} | row for row in second]
     )
     cfg = cfg | {"tie_weights": False, "classes": ["ham", "spam"], "threshold": threshold}
-    editions.save_model(out, classifier, cfg, log.to_csv(index=False, lineterminator="\n"))
+    models.save_model(out, classifier, cfg, log.to_csv(index=False, lineterminator="\n"))
     for path in saved:
         path.unlink()
     found = scores(labels, (spam >= threshold).long())
@@ -204,7 +203,7 @@ def make(
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, default=editions.SPAM_GPT, help="the folder to write")
+    parser.add_argument("--out", type=Path, default=models.SPAM_GPT, help="the folder to write")
     parser.add_argument("--seed", type=int, default=123)
     for name, most in (("--reading-epochs", READING["epochs"]), ("--epochs", LABELS["epochs"])):
         parser.add_argument(name, type=int, default=most, help=f"default: {most}")
@@ -215,13 +214,13 @@ def main(arguments: list[str] | None = None) -> None:
         ours = all(
             editions.choice(switch) == known[0] for switch, known in editions.SWITCHES.items()
         )
-        if not ours and options.out == editions.SPAM_GPT:
+        if not ours and options.out == models.SPAM_GPT:
             raise ValueError("that folder is the course edition's: give another one (--out FOLDER)")
         make(options.out, options.seed, options.reading_epochs, options.epochs)
     except (ValueError, OSError, AssetError) as error:
-        sys.exit(f"finetune: {error}")
+        sys.exit(f"make_spam_gpt: {error}")
     except KeyboardInterrupt:
-        sys.exit("finetune: interrupted; the same command goes on after the last whole epoch")
+        sys.exit("make_spam_gpt: interrupted; the same command goes on after the last whole epoch")
 
 
 if __name__ == "__main__":

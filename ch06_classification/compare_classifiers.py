@@ -1,6 +1,6 @@
 """Which classifier is how good: baselines and fine-tunings on the test messages, over three or five seeds.
 
-    python ch06_classification/compare.py [--out compare.csv]
+    python ch06_classification/compare_classifiers.py [--out compare.csv]
 
 A line of the table for each row, seed and kind of cases (all, or the hard ones alone). Thresholds are chosen on
 the validation part. Intervals: 95 % of 2,000 draws of as many test messages, with replacement. The same command
@@ -9,14 +9,13 @@ goes on with what is missing. About half an hour on one core with bf16.
 
 import argparse
 import functools
-import hashlib
 import re
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import finetune
+import make_spam_gpt
 import numpy as np
 import pandas as pd
 import sklearn
@@ -29,7 +28,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline, make_union
 from torch.utils.data import DataLoader
 
-from shared import editions
+from shared import editions, encodings, files, models
 from shared.assets import AssetError
 from shared.classification import (
     SpamDataset,
@@ -39,6 +38,7 @@ from shared.classification import (
     scores,
     train_only,
 )
+from shared.files import landing, seal, sha256
 from shared.gpt_model import GPTModel, evaluation_mode
 from shared.pretraining import initialise
 
@@ -54,8 +54,8 @@ class Data:
     """The messages by part, and what every row needs with them."""
 
     def __init__(self):
-        self.table, self.tokenizer = editions.messages(), editions.tokenizer()
-        self.pretrained, self.cfg = editions.pretrained()
+        self.table, self.tokenizer = editions.messages(), encodings.tokenizer()
+        self.pretrained, self.cfg = models.pretrained()
         by_length = self.table.sort_values("text", key=lambda texts: texts.str.len(), kind="stable")
         self.parts = dict(list(by_length.groupby("split")))  # batches with little padding
         self.pad = self.tokenizer.eot_token
@@ -122,7 +122,7 @@ def at_last_position(batch, model, device, pad):
     return model(batch)[:, -1].float()
 
 
-def fine_tuned(part: str, epochs: int = finetune.LABELS["epochs"], peak: float = finetune.LABELS["peak"],
+def fine_tuned(part: str, epochs: int = make_spam_gpt.LABELS["epochs"], peak: float = make_spam_gpt.LABELS["peak"],
                start: str = "pretrained", read: Callable = message_logits) -> Callable:  # fmt: skip
     def run(data: Data, seed: int) -> list[torch.Tensor]:
         torch.manual_seed(seed)
@@ -130,17 +130,19 @@ def fine_tuned(part: str, epochs: int = finetune.LABELS["epochs"], peak: float =
         if start == "random":
             initialise(model := GPTModel(data.cfg))
         elif start == "read":
-            model, _ = finetune.read_on(model, data.cfg, data.parts["train"].text, data.tokenizer)
+            model, _ = make_spam_gpt.read_on(
+                model, data.cfg, data.parts["train"].text, data.tokenizer
+            )
             torch.manual_seed(seed)
-        classifier = classifier_from(model, data.cfg | {"drop_rate": finetune.DROPOUT})
+        classifier = classifier_from(model, data.cfg | {"drop_rate": make_spam_gpt.DROPOUT})
         train_only(classifier, part)
 
         def loss_of(batch):
             return F.cross_entropy(read(batch[0], classifier, "cpu", data.pad), batch[1])
 
         most = data.cfg["context_length"]
-        loader = finetune.loader_of(data.parts["train"], data.tokenizer, most, shuffled=True)
-        finetune.train(classifier, loader, loss_of, epochs, peak)
+        loader = make_spam_gpt.loader_of(data.parts["train"], data.tokenizer, most, shuffled=True)
+        make_spam_gpt.train(classifier, loader, loss_of, epochs, peak)
         found = []
         for name in ("validation", "test"):
             longest = loader.dataset.max_length
@@ -207,11 +209,11 @@ def scored(labels, spam, threshold: float, rivals: dict[str, np.ndarray]) -> dic
 def compare(out: Path, rows: dict, data: Data) -> pd.DataFrame:
     """The table, completed and written after each row. ValueError if it is of another model or other messages."""
     model = editions.choice("COURSE_MODEL")
-    stored = (editions.COURSE_GPT / editions.WEIGHTS).read_bytes() if model == "course-gpt" else b""
+    stored = (models.COURSE_GPT / files.WEIGHTS).read_bytes() if model == "course-gpt" else b""
     messages = repr(data.table.values.tolist()).encode()
     sha = {
-        "checkpoint": hashlib.sha256(stored).hexdigest()[:12] if stored else model,
-        "messages": hashlib.sha256(messages).hexdigest()[:12],
+        "checkpoint": sha256(stored)[:12] if stored else model,
+        "messages": sha256(messages)[:12],
     }
     table = pd.read_csv(out, dtype=dict.fromkeys(sha, str)) if out.exists() else pd.DataFrame()
     for name, digest in sha.items():
@@ -250,9 +252,8 @@ def compare(out: Path, rows: dict, data: Data) -> pd.DataFrame:
             print(pd.DataFrame(lines).iloc[:, 2:11].to_string(index=False), flush=True)
             table = pd.concat([table, pd.DataFrame(lines)], ignore_index=True)
             table = table.sort_values("row", key=lambda names: names.map(order), kind="stable")
-            unfinished = out.with_name(f"{out.name}.unfinished")
-            table.to_csv(unfinished, index=False, lineterminator="\n")
-            unfinished.replace(out)
+            with landing(out) as file:
+                file.write(table.to_csv(index=False, lineterminator="\n").encode())
     return table
 
 
@@ -263,10 +264,11 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         table = compare(options.out, {name: ROWS[name] for name in options.rows}, Data())
+        seal(options.out)
     except (ValueError, OSError, AssetError) as error:
-        sys.exit(f"compare: {error}")
+        sys.exit(f"compare_classifiers: {error}")
     except KeyboardInterrupt:
-        sys.exit("compare: interrupted; the same command goes on with what is missing")
+        sys.exit("compare_classifiers: interrupted; the same command goes on with what is missing")
     shown = ["accuracy", "precision", "recall", "F1", "average_precision"]
     print(table.groupby(["cases", "row"], sort=False)[shown].agg(["mean", "std"]).round(3))
 

@@ -14,22 +14,15 @@ from contextlib import nullcontext
 
 import tiktoken
 import torch
+from names import names_in, with_names
 from torch import Tensor, nn
-from worksheets import names_in, with_names
 
 from shared.gpt_model import evaluation_mode
 
-# Two vowels stand side by side in each syllable, which no syllable of `worksheets.py` has.
+# Two vowels stand side by side in each syllable, which no syllable of `shared/invented.py` has.
 ONSETS = "b d f g h k l m n p r s t v z br dr gr kr pl sk tr".split()
 VOWEL_PAIRS = "ai au ea ei eo ia ie oa oi ou ua ui".split()
 CODAS = "b d f g k l m n p r s t x".split()
-
-
-def ordinary_tokens(tokenizer: tiktoken.Encoding) -> list[int]:
-    """IDs of the tokens that are words or parts of words: two letters or more, a space before them or not."""
-    word = re.compile(rb" ?[A-Za-z]{2,}")
-    tokens = ((i, tokenizer.decode_single_token_bytes(i)) for i in range(tokenizer.n_vocab))
-    return [i for i, token in tokens if word.fullmatch(token)]
 
 
 def repeated_tokens(

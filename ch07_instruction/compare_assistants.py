@@ -1,6 +1,6 @@
 """What each part of the recipe brings: right answers and ROUGE-L on the test items, by family, into compare.csv.
 
-    python ch07_instruction/compare.py
+    python ch07_instruction/compare_assistants.py
 
 Each setting is trained and tested in turn, and its rows are written when it is done. The same command goes on
 where it was stopped, and does anew what was made of other weights or other items.
@@ -13,19 +13,18 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import make_assistant
+import make_instructions
 import pandas as pd
 import torch
 
+from shared import assets, editions, encodings, files, instruction, models
+from shared.files import landing, seal
+from shared.gpt_model import GPTModel
+from shared.pretraining import initialise
+from shared.scoring import scores_by_family
+
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-
-import finetune  # noqa: E402
-import make_instructions  # noqa: E402
-
-from shared import editions, instruction  # noqa: E402
-from shared.gpt_model import GPTModel  # noqa: E402
-from shared.pretraining import initialise  # noqa: E402
-from shared.scoring import scores_by_family  # noqa: E402
 
 # what chapter 7's notebook does live
 SHORT = {"items": 4_000, "epochs": 1, "batch": 16, "peak": 5e-4, "optimizer": "adamw"}
@@ -44,7 +43,7 @@ SETTINGS = {
 
 def folder_of(setting: str) -> Path:
     """Where a setting's weights come from."""
-    return editions.ASSISTANT_GPT if setting.startswith("assistant_gpt") else editions.COURSE_GPT
+    return models.ASSISTANT_GPT if setting.startswith("assistant_gpt") else models.COURSE_GPT
 
 
 def made_of(setting: str, entries: list[dict]) -> dict[str, str]:
@@ -52,7 +51,7 @@ def made_of(setting: str, entries: list[dict]) -> dict[str, str]:
     recipe = SETTINGS[setting][0]
     content = json.dumps([recipe, entries]).encode()
     return {
-        "weights": hashlib.sha256((folder_of(setting) / editions.WEIGHTS).read_bytes()).hexdigest()[:12],
+        "weights": hashlib.sha256((folder_of(setting) / files.WEIGHTS).read_bytes()).hexdigest()[:12],
         "recipe_and_items": hashlib.sha256(content).hexdigest()[:12],
         "torch": torch.__version__,
     }  # fmt: skip
@@ -65,7 +64,7 @@ def prompt_of(setting: str):
 
 def trained(setting: str, seed: int, entries: list[dict], tokenizer):
     """The model of a setting, ready to be tested."""
-    model, cfg = editions.load_model(folder_of(setting))
+    model, cfg = models.load_model(folder_of(setting))
     recipe = SETTINGS[setting][0]
     if recipe is None:
         return model
@@ -77,7 +76,7 @@ def trained(setting: str, seed: int, entries: list[dict], tokenizer):
         initialise(model)
     training = [entry for entry in entries if entry["split"] == "train"][: run.items]
     validation = [entry for entry in entries if entry["split"] == "validation"]
-    finetune.train(model, training + validation, tokenizer, run)
+    make_assistant.train(model, training + validation, tokenizer, run)
     return model
 
 
@@ -120,9 +119,8 @@ def known_rows(path: Path, entries: list[dict]) -> pd.DataFrame:
 def save(path: Path, table: pd.DataFrame) -> None:
     first = ["setting", "seed", "family"]
     table = table[first + [name for name in table if name not in first]]
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    table.to_csv(unfinished, index=False, lineterminator="\n")
-    unfinished.replace(path)
+    with landing(path) as file:
+        file.write(table.to_csv(index=False, lineterminator="\n").encode())
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -130,7 +128,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=HERE / "compare.csv")
     options = parser.parse_args(arguments)
     try:
-        tokenizer = editions.course_encoding()
+        tokenizer = encodings.course_encoding()
         entries = editions.read_instructions(editions.INSTRUCTIONS)
         table = known_rows(options.out, entries)
         for setting, (_, seeds) in SETTINGS.items():
@@ -140,12 +138,13 @@ def main(arguments: list[str] | None = None) -> None:
                 print(f"{setting}, seed {seed}", flush=True)
                 table = pd.concat([table, tested(setting, seed, entries, tokenizer)])
                 save(options.out, table)
+        seal(options.out)
         everything = table[table.family == "all"].set_index(["setting", "seed"])
         print(everything[["exact", "exact_low", "exact_high", "rouge_l"]])
-    except (ValueError, OSError, editions.assets.AssetError) as error:
-        sys.exit(f"compare: {error}")
+    except (ValueError, OSError, assets.AssetError) as error:
+        sys.exit(f"compare_assistants: {error}")
     except KeyboardInterrupt:
-        sys.exit("compare: stopped; the same command goes on")
+        sys.exit("compare_assistants: stopped; the same command goes on")
 
 
 if __name__ == "__main__":

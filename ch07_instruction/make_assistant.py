@@ -1,6 +1,6 @@
 """Fine-tune a pretrained model to follow instructions: so chapter 7's assistant was made.
 
-    python ch07_instruction/finetune.py --out FOLDER
+    python ch07_instruction/make_assistant.py --out FOLDER
 
 FOLDER gets config.json, the weights in half precision, log.csv and SHA256SUMS. The state is saved after every
 epoch, beside FOLDER. The same command continues a run that was stopped or killed, to the same result.
@@ -15,11 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import make_instructions
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from shared import editions
+from shared import assets, editions, encodings, models
 from shared.classification import BatchesByLength
 from shared.instruction import (
     InstructionDataset,
@@ -30,14 +31,10 @@ from shared.instruction import (
     reduced,
     short_prompt,
 )
+from shared.invented import VOWELS, invent, pieces
+from shared.lexicon import load_words
+from shared.optimizers import Together, make_optimizers
 from shared.scoring import is_right
-
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "ch05_pretraining")]
-
-import make_instructions  # noqa: E402
-import pretrain  # noqa: E402
-import worksheets  # noqa: E402
 
 # what no rule tells: more items would only ask again what the stored ones ask
 BY_HEART = {"categories", "rhyme", "facts"}
@@ -48,7 +45,7 @@ MADE_UP = 3_000  # words that do not exist, for each purpose
 
 def inflected(word: str, ending: str) -> str:
     """A regular past (ending "ed") or plural ("s") of a word of several syllables."""
-    if word[-1] == "y" and word[-2] not in worksheets.VOWELS:
+    if word[-1] == "y" and word[-2] not in VOWELS:
         return f"{word[:-1]}ie{ending[-1]}"
     if ending == "s":
         return word + ("es" if word.endswith(("s", "x", "z", "ch", "sh")) else "s")
@@ -60,11 +57,11 @@ def wide_pool(seed: int) -> SimpleNamespace:
 
     With a few hundred names and verbs a model learns those by heart, and forgets to read its prompt.
     """
-    w, pool = worksheets.load_words(), make_instructions.learnt_pool()
+    w, pool = load_words(), make_instructions.learnt_pool()
     rng = random.Random(f"wide {seed}")
 
     def made_up(count=MADE_UP):
-        return [rng.choice((worksheets.invent, worksheets.pieces))(rng, w) for _ in range(count)]
+        return [rng.choice((invent, pieces))(rng, w) for _ in range(count)]
 
     def words():
         return made_up() + rng.choices(pool.spelled, k=MADE_UP)
@@ -74,7 +71,7 @@ def wide_pool(seed: int) -> SimpleNamespace:
     pool.names = 5 * pool.names + [word.capitalize() for word in words()]
     pool.cities = 10 * pool.cities + [word.capitalize() for word in words()]
     pool.jobs, pool.adjectives = 20 * pool.jobs + words(), 10 * pool.adjectives + words()
-    ended = [worksheets.invent(rng, w) + rng.choice(("", "", "e", "y")) for _ in range(MADE_UP)]
+    ended = [invent(rng, w) + rng.choice(("", "", "e", "y")) for _ in range(MADE_UP)]
     regular = [[word, *2 * [inflected(word, "ed")]] for word in ended]
     things = words()
     verbs = 2 * pool.verbs + regular[: MADE_UP // 3]
@@ -104,30 +101,6 @@ def drawn_items(count: int, seed: int, known: list[dict]) -> list[dict]:
             n = 4 * count if make.__name__ in SLOW else count
             drawn += make_instructions.draw(make, pool, f"more {seed}", "train", n, asked)
     return drawn
-
-
-class Together:
-    """Optimizers that work as one: for chapter 7's loop."""
-
-    def __init__(self, optimizers: list[torch.optim.Optimizer]):
-        self.optimizers = optimizers
-        self.param_groups = [group for one in optimizers for group in one.param_groups]
-
-    def zero_grad(self):
-        for one in self.optimizers:
-            one.zero_grad()
-
-    def step(self):
-        for one in self.optimizers:
-            one.step()
-
-    def state_dict(self):
-        return {"optimizers": [one.state_dict() for one in self.optimizers]}
-
-    def load_state_dict(self, state):
-        for one, part in zip(self.optimizers, state["optimizers"], strict=True):
-            one.load_state_dict(part)
-        self.__init__(self.optimizers)  # loading makes new groups
 
 
 def train(model, entries: list[dict], tokenizer, run, checkpoint: Path | None = None) -> list[dict]:
@@ -161,7 +134,7 @@ def train(model, entries: list[dict], tokenizer, run, checkpoint: Path | None = 
         DataLoader(validation, batch_size=64, collate_fn=collate),
     )
     given = SimpleNamespace(optimizer=run.optimizer, lr=run.peak, weight_decay=0.1)
-    optimizer = Together(pretrain.make_optimizers(model, given))
+    optimizer = Together(make_optimizers(model, given))
     each = {"eval_freq": len(batches), "checkpoint": checkpoint, "dtype": fast_dtype(device)}
     history = finetune(model, *loaders, optimizer, device, run.epochs, run.peak, **each)
     model.tok_emb.weight.requires_grad_(True)
@@ -188,10 +161,17 @@ def whole(least: int) -> Callable[[str], int]:
     return number
 
 
+def positive(text: str) -> float:
+    """A number above 0, for argparse."""
+    if not (found := float(text)) > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return found
+
+
 def make_assistant(options) -> None:
     """The whole way: items, training, validation, files."""
-    tokenizer = editions.tokenizer()
-    model, cfg = editions.load_model(options.start) if options.start else editions.pretrained()
+    tokenizer = encodings.tokenizer()
+    model, cfg = models.load_model(options.start) if options.start else models.pretrained()
     entries = editions.instructions()
     if options.extra:
         if editions.choice("COURSE_DATA") != "course":
@@ -219,10 +199,10 @@ def make_assistant(options) -> None:
         earlier = pd.read_csv(options.start / "log.csv")
         log = pd.concat([earlier, log.assign(step=log["step"] + earlier["step"].iloc[-1])])
     log = log.to_csv(index=False, lineterminator="\n")
-    editions.save_model(options.out, model, cfg, log)
+    models.save_model(options.out, model, cfg, log)
     checkpoint.unlink()
     validation = [entry for entry in entries if entry["split"] == "validation"]
-    share = share_right(editions.load_model(options.out)[0], validation, tokenizer)
+    share = share_right(models.load_model(options.out)[0], validation, tokenizer)
     print(f"{options.out}: {100 * share:.1f} % of the validation items answered right")
 
 
@@ -236,7 +216,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--start", type=Path, help="folder that an earlier run made, to go on from")
     add("--epochs", type=whole(1), default=2, help="times through all items")
     add("--batch", type=whole(1), default=32, help="items in a step")
-    add("--peak", type=pretrain.positive, default=8e-4, help="highest learning rate")
+    add("--peak", type=positive, default=8e-4, help="highest learning rate")
     add(
         "--extra",
         type=whole(0),
@@ -247,10 +227,10 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         make_assistant(options)
-    except (ValueError, OSError, editions.assets.AssetError) as error:
-        sys.exit(f"finetune: {error}")
+    except (ValueError, OSError, assets.AssetError) as error:
+        sys.exit(f"make_assistant: {error}")
     except KeyboardInterrupt:
-        sys.exit("finetune: stopped; the same command goes on after the last whole epoch")
+        sys.exit("make_assistant: stopped; the same command goes on after the last whole epoch")
 
 
 if __name__ == "__main__":

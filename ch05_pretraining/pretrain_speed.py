@@ -1,6 +1,6 @@
 """What makes pretraining fast on this machine: tokens per second of the course model, and the limit.
 
-    python benchmarks/pretrain_speed.py [--rounds 2] [--steps 12]
+    python ch05_pretraining/pretrain_speed.py [--rounds 2] [--steps 12]
 
 Short runs of ch05_pretraining/pretrain.py on text of our own, one after the other and round by round; the
 best of each counts. The limit: the floating point operations of a token at the speed of the model's own
@@ -20,13 +20,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 import torch.nn.functional as F
+import worksheets
+from settling import attend_by_products
 
 HERE = Path(__file__).parent
-CHAPTER = HERE.parent / "ch05_pretraining"
-sys.path.insert(0, str(CHAPTER))
 
-import pretrain  # noqa: E402
-import worksheets  # noqa: E402
+from shared.files import seal  # noqa: E402
 
 LAYERS, WIDTH, CONTEXT, VOCAB, BATCH = 6, 256, 256, 4096, 8192
 # a name, options of pretrain.py, processes
@@ -42,7 +41,7 @@ RUNS = [
 def train(corpus: Path, options: str, processes: int, steps: int) -> float:
     """Tokens per second after the first row of the log, which holds the compiling."""
     with tempfile.TemporaryDirectory() as out:
-        given = [CHAPTER / "pretrain.py", "--corpus", corpus, "--out", out, *options.split()]
+        given = [HERE / "pretrain.py", "--corpus", corpus, "--out", out, *options.split()]
         given += ["--tokens", 2 * steps * BATCH, "--log-tokens", steps * BATCH]
         given += ["--held-out", corpus / "held_out.tsv", "--device", "cpu", "--valid-windows", 1]
         threads = str(torch.get_num_threads() // processes)
@@ -81,7 +80,7 @@ def attention(fused: bool, dtype: torch.dtype) -> float:
     sdpa = torch.nn.functional.scaled_dot_product_attention
 
     def job():
-        found = sdpa(*parts, is_causal=True) if fused else pretrain.attend_by_products(*parts)
+        found = sdpa(*parts, is_causal=True) if fused else attend_by_products(*parts)
         found.sum().backward()
 
     return 1000 * seconds(job)
@@ -109,6 +108,7 @@ def main() -> None:
         [*rows, {"what": "matrix products alone, bf16", "tokens_per_second": most}]
     )
     table.to_csv(HERE / "pretrain_speed.csv", index=False, float_format="%.2f")
+    seal(HERE / "pretrain_speed.csv")
     print(table.to_string(index=False, float_format="%.2f"))
     for dtype in (torch.float32, torch.bfloat16):
         fused, products = attention(True, dtype), attention(False, dtype)

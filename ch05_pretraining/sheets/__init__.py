@@ -1,0 +1,1 @@
+"""The kinds of worksheets, by what they teach; `worksheets.py` mixes them."""

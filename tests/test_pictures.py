@@ -1,0 +1,84 @@
+"""A stored picture is the one that its cell, or its script, draws from the data."""
+
+import base64
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from nbval.plugin import IPyNbCell
+
+from shared import plotting
+from tools import pictures
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+def drawn(values, label="loss", move=0.0, color=None):
+    fig = plotting.bars([*"abcd"], values, label)
+    if move:
+        fig.axes[0].patches[0].set_x(fig.axes[0].patches[0].get_x() + move)
+    if color:
+        fig.axes[0].patches[0].set_color(color)
+    png = pictures.picture_of(fig, 160)
+    plt.close(fig)
+    return png
+
+
+ONE = [3.0, 1.0, 2.0, 2.5]
+
+
+def test_the_same_data_make_the_same_picture():
+    assert pictures.difference(drawn(ONE), drawn(ONE)) == ""
+    assert pictures.difference(drawn(ONE), drawn([3.0, 1.0, 2.0, 2.5001])) == ""
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"values": [3.0, 1.0, 2.0, 2.4]},  # one number, by 4 %
+        {"values": [3.0, 2.0, 1.0, 2.5]},  # two exchanged
+        {"values": ONE, "label": "gain"},
+        {"values": ONE, "color": plotting.PALETTE[1]},
+    ],
+)
+def test_other_data_make_another_picture(other):
+    assert "of its area differs" in pictures.difference(drawn(ONE), drawn(**other))
+
+
+def test_another_size_is_another_picture():
+    fig = plt.figure(figsize=(2, 2))
+    assert "its size is" in pictures.difference(drawn(ONE), pictures.picture_of(fig, 160))
+    plt.close(fig)
+
+
+def compared(stored, fresh, texts_agree=True):
+    """What nbval is told about a cell with these pictures."""
+    cell = SimpleNamespace(comparison_traceback=[])
+    outputs = [
+        [{"data": {"image/png": base64.b64encode(png).decode()}} for png in pngs]
+        for pngs in (fresh, stored)
+    ]
+    same = pictures.compared_too(lambda *given: texts_agree)(cell, *outputs)
+    return same, cell.comparison_traceback
+
+
+def test_nbval_compares_pictures():
+    assert IPyNbCell.compare_outputs.__module__ == "tools.pictures"  # conftest.py says so
+    one, other = drawn(ONE), drawn(ONE[::-1])
+    assert compared([one], [one]) == (True, [])
+    assert compared([one], [one], texts_agree=False)[0] is False
+    for stored, fresh in (([one], [other]), ([one, one], [one, other]), ([one], [one, one])):
+        same, (message,) = compared(stored, fresh)
+        assert not same and "the stored picture is not the one that this cell draws" in message
+    same, (message,) = compared([b"no picture"], [one])
+    assert not same and "cannot be read" in message
+
+
+def test_the_chart_of_speed_is_drawn_from_its_table(monkeypatch, tmp_path):
+    script = runpy.run_path(str(BENCHMARKS / "model_speed.py"))
+    script["draw"](pd.read_csv(BENCHMARKS / "model_speed.csv"), tmp_path / "now.png")
+    stored, now = (path.read_bytes() for path in (BENCHMARKS / "model_speed.png", tmp_path / "now.png"))  # fmt: skip
+    assert pictures.difference(stored, now) == "", "benchmarks/model_speed.png"
