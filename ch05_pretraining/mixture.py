@@ -1,7 +1,6 @@
 """What a run of pretrain.py reads: files of tokens, windows cut from them, and shares of several sources."""
 
 import filecmp
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -13,16 +12,15 @@ import torch
 from torch import Tensor
 
 from shared.corpus import Document, read_documents, split_held_out
-from shared.files import landing
+from shared.files import landing, sha256
 
-GOLDEN = (
-    math.sqrt(5) - 1
-) / 2  # its multiples fill the unit interval evenly, however many there are
+# its multiples fill the unit interval evenly, however many there are
+GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def checksum(*parts) -> str:
     """A short name for some content: the first 12 digits of a SHA-256."""
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+    return sha256(repr(parts).encode())[:12]
 
 
 def vocabulary(tokenizer: tiktoken.Encoding) -> list[bytes]:
@@ -59,9 +57,7 @@ def prepare_corpora(places: list[Path], out: Path, tokenizer, held_out: Path):
     if len(set(names)) < len(names):
         raise ValueError(f"two corpora have the same name, of {', '.join(names)}: rename one")
     files = [[p for p in sorted(place.glob("*")) if p.is_file()] or [place] for place in places]
-    content = [
-        hashlib.sha256(p.read_bytes()).hexdigest() if p.is_file() else "" for f in files for p in f
-    ]
+    content = [sha256(p) if p.is_file() else "" for f in files for p in f]
     rules = Path(apart.__file__).read_bytes(), apart.SECOND_RESERVED.read_bytes()
     tokens = vocabulary(tokenizer), tokenizer._pat_str
     key = checksum(names, content, rules, Path(held_out).read_bytes(), tokens)
@@ -80,11 +76,7 @@ def prepare_corpora(places: list[Path], out: Path, tokenizer, held_out: Path):
 
 def identity_of(paths: dict[str, Path], valid: Path) -> str:
     """A checksum of what the files of tokens hold, with the corpora's names; however the files are called."""
-    digests = []
-    for path in (*paths.values(), valid):
-        with path.open("rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-    return checksum(*zip((*paths, "held out"), digests))
+    return checksum(*zip((*paths, "held out"), map(sha256, (*paths.values(), valid))))
 
 
 def earlier_identities(paths: dict[str, Path], valid: Path) -> set[str]:

@@ -8,7 +8,6 @@ last rows of the log (Izmailov and others, 2018, "Averaging weights leads to wid
 """
 
 import argparse
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -123,7 +122,7 @@ def report(
     say(f"{induction.repeated_tokens(model, ids):.1%}", "repeated random tokens")
     names = induction.returning_names(model, tokenizer, passages, context)
     say(f"{names:.1%}", f"returning invented names, {len(passages)} passages")
-    weights = hashlib.sha256((folder / files.WEIGHTS).read_bytes()).hexdigest()[:12]
+    weights = files.sha256(folder / files.WEIGHTS)[:12]
     table = pd.DataFrame(rows, columns=["measure", "value"]).assign(weights=weights)
     table.to_csv(folder / MEASURES, index=False, lineterminator="\n")
     seal(folder / MEASURES)

@@ -7,7 +7,6 @@ where it was stopped, and does anew what was made of other weights or other item
 """
 
 import argparse
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -51,8 +50,8 @@ def made_of(setting: str, entries: list[dict]) -> dict[str, str]:
     recipe = SETTINGS[setting][0]
     content = json.dumps([recipe, entries]).encode()
     return {
-        "weights": hashlib.sha256((folder_of(setting) / files.WEIGHTS).read_bytes()).hexdigest()[:12],
-        "recipe_and_items": hashlib.sha256(content).hexdigest()[:12],
+        "weights": files.sha256(folder_of(setting) / files.WEIGHTS)[:12],
+        "recipe_and_items": files.sha256(content)[:12],
         "torch": torch.__version__,
     }  # fmt: skip
 

@@ -2,15 +2,14 @@
 
 import hashlib
 import itertools
-import os
 import random
 import re
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from scripts import under_hash_seeds
 
 from shared import lexicon
 
@@ -185,18 +184,8 @@ def test_a_seed_gives_the_same_stream_always():
     again = list(itertools.islice(knowledge.labelled_documents(123), 50))
     assert again == STREAM[:50]
     assert again != list(itertools.islice(knowledge.labelled_documents(124), 50))
-    script = (
-        "import sys, hashlib, itertools; sys.path.insert(0, sys.argv[1]); import knowledge\n"
-        "text = '|'.join(itertools.islice(knowledge.documents(123), 50))\n"
-        "print(hashlib.sha256(text.encode()).hexdigest())"
-    )
-    command = [sys.executable, "-c", script, str(ROOT / "ch05_pretraining")]
-    digests = {
-        subprocess.run(
-            command, capture_output=True, check=True, env=os.environ | {"PYTHONHASHSEED": seed}
-        ).stdout
-        for seed in ("1", "2")
-    }
+    texts = "itertools.islice(knowledge.documents(123), 50)"
+    digests = under_hash_seeds(ROOT / "ch05_pretraining", "knowledge", texts)
     assert len(digests) == 1
 
 

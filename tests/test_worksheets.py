@@ -3,15 +3,14 @@
 import hashlib
 import itertools
 import json
-import os
 import random
 import re
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from scripts import under_hash_seeds
 
 from shared import encodings, lexicon
 from shared.text_data import make_encoding
@@ -334,18 +333,8 @@ def test_a_seed_gives_the_same_stream_always():
 
 
 def test_the_stream_does_not_depend_on_the_order_of_sets():
-    script = (
-        "import sys, hashlib, itertools; sys.path.insert(0, sys.argv[1]); import worksheets\n"
-        "text = '|'.join(itertools.islice(worksheets.documents(1), 300))\n"
-        "print(hashlib.sha256(text.encode()).hexdigest())"
-    )
-    command = [sys.executable, "-c", script, str(ROOT / "ch05_pretraining")]
-    digests = {
-        subprocess.run(
-            command, capture_output=True, check=True, env=os.environ | {"PYTHONHASHSEED": seed}
-        ).stdout
-        for seed in ("1", "2")
-    }
+    texts = "itertools.islice(worksheets.documents(1), 300)"
+    digests = under_hash_seeds(ROOT / "ch05_pretraining", "worksheets", texts)
     assert len(digests) == 1
 
 
