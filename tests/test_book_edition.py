@@ -57,17 +57,17 @@ def test_on_stand_ins(chapter, tmp_path, monkeypatch, gpt2_like):
 
 
 def test_chapter_7_on_stand_ins_of_the_books_instructions(tmp_path, monkeypatch):
-    """1,100 entries without families, some of them too long; with our model, as GPT-2's weights are far away."""
-    entries = editions.read_instructions(editions.INSTRUCTIONS)[:1100]
+    """400 entries without families, some of them too long; with our model, as GPT-2's weights are far away."""
+    entries = editions.read_instructions(editions.INSTRUCTIONS)[:400]
     entries = [{key: e[key] for key in ("instruction", "input", "output")} for e in entries]
-    for entry in entries[5::400]:
+    for entry in entries[5::150]:
         entry["input"] = "a long story " * 200
     content = json.dumps(entries).encode()
     (tmp_path / "instruction-data.json").write_bytes(content)
     digests = {"instruction-data.json": hashlib.sha256(content).hexdigest()}
     printed = outputs_of_the_book_edition("ch07", tmp_path, monkeypatch, digests, "course-gpt")
     assert "data: book (the book's); model: course-gpt (4,096 tokens)" in printed
-    assert "{'train': 935, 'validation': 55, 'test': 110}" in printed
+    assert "{'train': 340, 'validation': 20, 'test': 40}" in printed
     assert "3 entries are too long" in printed
     assert "Below is an instruction that describes a task." in printed
 
@@ -109,7 +109,7 @@ COLLECTION = "SMSSpamCollection"
 
 def test_chapter_6_on_stand_in_messages(tmp_path, monkeypatch):
     """A few of the course's messages as the collection has them: tabs, quotation marks, repeats, one very long."""
-    table = editions.messages().sample(1400, random_state=5)
+    table = editions.messages().sample(700, random_state=5)
     lines = [f"{label}\t{text}" for label, text in zip(table.label, table.text)]
     lines += lines[:40] + [f"ham\t{'so long as this ' * 60}"]
     content = ("\n".join(lines) + "\n").encode()

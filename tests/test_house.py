@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tools import ORDER, derive_exercises, promote
+from tools import ORDER, derive_exercises, promote, read
+from tools import style_report as style
 
 ROOT = Path(__file__).resolve().parents[1]
 PROMOTED = {}  # topic: path of the notebook that its module names
@@ -114,3 +115,14 @@ def test_previous_chapters_only_re_exports_from_earlier_ones(path):
     assert sorted(exported(tree(path))) == sorted(
         alias.name for node in imports for alias in node.names
     )
+
+
+@pytest.mark.parametrize(
+    "path", list(ROOT.glob("[ac]*_*/*.ipynb")), ids=lambda p: f"{p.parent.name}-{p.stem}"
+)
+def test_no_notebook_asserts_how_long_something_took(path):
+    asserts = [
+        node for cell in style.code_cells(read(path)) for node in style.checks(style.tree(cell))
+    ]
+    read_there = {getattr(part, "attr", "") for node in asserts for part in ast.walk(node)}
+    assert not read_there & {"perf_counter", "monotonic"}, f"{path.name}: machines can be slow"
