@@ -1,13 +1,16 @@
 """Files that are whole or not there, and files from elsewhere: read without running what is in them."""
 
 import hashlib
+import importlib.util
 import io
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import BinaryIO
 
 # what a folder with a finished model holds, besides its log and its card
@@ -189,3 +192,20 @@ def read_weights(path: Path):
     if not isinstance(found, dict) or not all(isinstance(t, torch.Tensor) for t in found.values()):
         raise ValueError(f"{path} holds something else than tensors by name")
     return found
+
+
+# --- the course's own scripts ---------------------------------------------------------------------
+
+
+def script(name: str) -> ModuleType:
+    """A script of a chapter's folder as a module, wherever a notebook runs: `script("ch05_pretraining/export.py")`.
+
+    A script that it imports from its folder must have been asked for before.
+    """
+    path = Path(__file__).parent.parent / name
+    known = sys.modules.get(path.stem)
+    if getattr(known, "__file__", None) != str(path):
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        known = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(known)
+    return known

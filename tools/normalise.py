@@ -17,7 +17,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from tools import Refused, read
+from tools import MY, Refused, read
 
 LONGEST_ID = 40
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -31,7 +31,7 @@ class NotARun(Refused):
 def notebooks(root: Path) -> list[Path]:
     """Every notebook of the course, by folder and name."""
     found = root.glob("*/*.ipynb")
-    return sorted(path for path in found if not path.parent.name.startswith("."))
+    return sorted(p for p in found if p.parent.name != MY and not p.parent.name.startswith("."))
 
 
 def check_counts(nb: NotebookNode) -> None:

@@ -72,6 +72,21 @@ def is_idle(part: ast.stmt) -> bool:
     )
 
 
+def is_unsolved(source: str) -> bool:
+    """Whether a cell of the exercises holds stubs and imports only, as it was handed out."""
+    try:
+        body = ast.parse(source).body
+        plain = without_comments(source) == source
+    except (SyntaxError, tokenize.TokenError):  # an answer, half written
+        return False
+    return plain and all(
+        isinstance(node, ast.Import | ast.ImportFrom)
+        or isinstance(node, (*FUNCTIONS, ast.ClassDef))
+        and all(map(is_idle, (part for method in methods(node) for part in method.body)))
+        for node in body
+    )
+
+
 def stub(node: ast.stmt, source: str) -> list[str]:
     """The lines of a function, or of a class and its methods, with STUB for each answer."""
     lines, body = source.split("\n"), node.body[0]
