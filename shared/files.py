@@ -47,14 +47,19 @@ def landing(path: Path, keep: Path | None = None) -> Iterator[BinaryIO]:
 
 @contextmanager
 def landing_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder; its files move to `folder`, made if need be, once all of them are written."""
+    """An empty folder, which becomes `folder` once all its files are written; they move if that is there already."""
     folder = Path(folder).absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        yield Path(scratch)
-        folder.mkdir(exist_ok=True)
-        for path in Path(scratch).iterdir():
-            path.replace(folder / path.name)
+        whole = Path(scratch, folder.name)
+        whole.mkdir()
+        yield whole
+        try:
+            whole.rename(folder)  # at once: a kill cannot leave a part of it
+        except OSError:
+            folder.mkdir(exist_ok=True)
+            for path in whole.iterdir():
+                path.replace(folder / path.name)
 
 
 def save_json(path: Path, data) -> None:
@@ -104,10 +109,29 @@ def sha256(content: bytes | Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def write_sums(folder: Path, names: Iterable[str]) -> None:
-    """Write SHA256SUMS for these files of a folder, as sha256sum does."""
-    lines = [f"{sha256(Path(folder, name))}  {name}\n" for name in names]
+def write_sums(folder: Path, names: Iterable[str], run: str = "") -> None:
+    """Write SHA256SUMS for these files of a folder, as sha256sum does; `run`, what wrote them, as a comment."""
+    lines = [f"# {run}\n"] if run else []
+    lines += [f"{sha256(Path(folder, name))}  {name}\n" for name in names]
     Path(folder, SUMS).write_bytes("".join(lines).encode())
+
+
+def written_by(run: str, folder: Path) -> bool:
+    """Whether a folder holds what `run` wrote, as `write_sums` noted it; False where nothing is there yet.
+
+    ValueError where it holds anything else, or what was changed since: that is somebody's, and is left alone.
+    """
+    folder = Path(folder)
+    if not folder.exists() or all(path.name.startswith(".") for path in folder.iterdir()):
+        return False
+    try:
+        first, *sums = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+        listed = [line.split("  ", 1) for line in sums]
+        if first == f"# {run}" and all(sha256(folder / name) == digest for digest, name in listed):
+            return True
+    except (OSError, ValueError):  # no list, or not of files that are there
+        pass
+    raise ValueError(f"{folder} is not empty, and not what {run} has written: name a new folder")
 
 
 def seal(path: Path) -> None:

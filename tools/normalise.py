@@ -130,7 +130,10 @@ def clean_outputs(outputs: list[NotebookNode]) -> Iterator[NotebookNode]:
 
 
 def normal_form(nb: NotebookNode) -> NotebookNode:
-    """Return the notebook's normal form; raise NotARun if its outputs are not of one clean run."""
+    """Return the notebook's normal form; raise NotARun if its outputs are not of one clean run.
+
+    Raises Refused where a cell has a picture pasted into it, which would be lost.
+    """
     check_counts(nb)
     nb = nbformat.from_dict(nb)
     nb.nbformat, nb.nbformat_minor = 4, 5
@@ -139,7 +142,10 @@ def normal_form(nb: NotebookNode) -> NotebookNode:
     for cell in nb.cells:
         tags = cell.metadata.get("tags")
         cell.metadata = NotebookNode(tags=tags) if tags else NotebookNode()
-        cell.pop("attachments", None)
+        if cell.get("attachments"):
+            raise Refused(
+                f"cell {cell.id!r} has a picture pasted into it: store it as a file, or draw it"
+            )
         if cell.cell_type == "code":
             cell.source = cell.source.rstrip()  # within a line, ruff's format sees to it
             cell.outputs = list(clean_outputs(cell.outputs))
