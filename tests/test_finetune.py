@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -293,6 +294,7 @@ def test_a_second_run_goes_on_from_the_first(small, tmp_path, monkeypatch):
 
 def test_a_state_of_another_start_is_left_alone(small, tmp_path, monkeypatch):
     for seed in (1, 2):
+        shutil.rmtree(tmp_path / "first", ignore_errors=True)
         run(tmp_path / "first", "--seed", seed, "--epochs", 1)
         stopped(tmp_path / "model", monkeypatch, "--start", tmp_path / "first")
     assert len(list(tmp_path.glob("model.state-*.pt"))) == 2
