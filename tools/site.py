@@ -156,7 +156,7 @@ def build(root: Path, out: Path, scripts: Path) -> None:
     warned of anything, and for an `out` that holds something else than pages.
     """
     if out.exists() and any(out.iterdir()) and not (out / OURS).exists():
-        raise Refused(f"{out} holds other things than these pages; name another folder")
+        raise Refused(f"{out} holds other things than pages of the course; name another folder")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".pages-") as work:
         source, doctrees, pages = (Path(work, name) for name in ("source", "doctrees", "pages"))
