@@ -362,6 +362,17 @@ def test_an_answer_is_not_overwritten(course, capsys, source, where):
         assert line.startswith(f"{EXERCISES} holds what somebody has written") and f"{MY}/" in line
 
 
+def test_a_guess_is_not_overwritten():
+    def cells(source):
+        return notebook(code(source, "guess"), code("check.f(guess_1)", "check"))
+
+    blank = "guess_1 = ...  # of 3"
+    for source in ("guess_1 = ...", "guess_1 = ...  # of 4"):
+        assert derive_exercises.written_by_hand(cells(source), cells(blank)) == []
+    for source in ("guess_1 = 5  # of 3", "guess_1 = [...]", "guess_1 = ", "x = 5\nguess_1 = ..."):
+        assert derive_exercises.written_by_hand(cells(source), cells(blank)) == ["guess"]
+
+
 def test_a_stub_of_before_is_written_anew(course):
     solutions = course / "ch02_text_data/solutions.ipynb"
     solutions.write_bytes(solutions.read_bytes().replace(b"def f(x)", b"def f(x, y=1)"))

@@ -18,7 +18,7 @@ from nbformat import NotebookNode
 
 from tools import MY, ROOT, Draft, Refused, command, marked, read
 from tools.normalise import is_readable, notebooks
-from tools.stubs import STUB, is_unsolved, without_answers
+from tools.stubs import asks, is_unsolved, without_answers
 
 
 def drafts(root: Path) -> list[Draft]:

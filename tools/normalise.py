@@ -182,6 +182,10 @@ def main(arguments: list[str] | None = None) -> int:
             wrong += 1
         elif changed:
             print(f"{path}: normalised")
+    if wrong and options.check:
+        print(
+            "what was changed by running it can be restored (git checkout FILE); to try things, work in my/ (make lab)"
+        )
     return 1 if wrong else 0
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import io
+import re
 import tokenize
 
 from tools import Refused
@@ -72,10 +73,17 @@ def is_idle(part: ast.stmt) -> bool:
     )
 
 
+def asks(source: str) -> bool:
+    """Whether a cell of the exercises has room for an answer: a stub, or dots in place of a guess."""
+    return STUB in source or re.search(r"^\w+ = \.\.\.", source, re.MULTILINE) is not None
+
+
 def is_unsolved(source: str) -> bool:
-    """Whether a cell of the exercises holds stubs and imports only, as it was handed out."""
+    """Whether such a cell holds stubs and imports, or dots, and nothing else, as it was handed out."""
     try:
         body = ast.parse(source).body
+        if body and all(ast.unparse(node).endswith(" = ...") for node in body):
+            return True
         plain = without_comments(source) == source
     except (SyntaxError, tokenize.TokenError):  # an answer, half written
         return False
