@@ -100,6 +100,32 @@ def test_readme_names_every_pinned_library():
         assert name in rows or "==" not in line, f"README.md does not say what {name} is for"
 
 
+# --- the tokenizers and the messages ---
+
+
+@pytest.mark.parametrize("card", sorted((ROOT / "ch02_text_data").glob("course_tokenizer*.md")))
+def test_a_tokenizers_card_says_what_its_file_holds(card):
+    text, file = card.read_text(encoding="utf-8"), card.with_suffix(".txt")
+    lines = file.read_text(encoding="utf-8").splitlines()
+    merges = sum(not line.startswith("#") for line in lines)
+    (checksum,) = re.findall(r"[0-9a-f]{64}", text)
+    says(text, card.name, f"256 bytes, {merges:,} merges", f"of {256 + merges + 1:,} tokens")
+    whole = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert checksum == whole or any(checksum in line for line in lines), f"{card.name}: SHA-256"
+
+
+def test_the_messages_card_counts_them():
+    messages = pd.read_csv(ROOT / "ch06_classification" / "messages.csv")
+    card = (ROOT / "ch06_classification" / "README.md").read_text(encoding="utf-8")
+    says(card, "ch06_classification/README.md", f"{len(messages):,} messages written for this")
+    for name, *said in cells(card, "| | train | validation | test |"):
+        rows = messages[
+            (messages.label == name[:4].strip(",")) & (messages.hard == ("hard" in name))
+        ]
+        found = [f"{(rows.split == part).sum():,}" for part in ("train", "validation", "test")]
+        assert said == found, f"ch06_classification/README.md, {name}: there are {found}"
+
+
 # --- all cards ---
 
 

@@ -60,6 +60,7 @@ FAULTS = {
     "stale alt text": (code("f()", outputs=[picture(alt="It ends at 2.")]), "alt text is not"),
     "decimal in prose": (text("The loss is 3.97 now."), "the number 3.97 stands in no"),
     "count in prose": (text("It has 4,097 tokens."), "the number 4,097"),
+    "a count that looks like a year": (text("We take the first 2020 tokens."), "the number 2020"),
     "percent in prose": (text("Half of it, 51 %, is prose."), "the number 51 %"),
     "filler": (text("We simply add."), "filler: 'simply'"),
     "let's dive": (text("Let's dive in!"), "filler"),

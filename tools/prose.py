@@ -22,7 +22,8 @@ REFERENCE = re.compile(
         |python|pytorch|version|arxiv)[\s:]+[A-E]?\.?\d+(?:\.\d+)*
         (?:(?:,|\s?[–-]|\s(?:and|or|to))\s?[A-E]?\.?\d+(?:\.\d+)*)*
       | §\s?\d+(?:\.\d+)* | \b[A-E]\.\d+ | \bv?\d+\.\d+\.\d+(?:\.\d+)* | \b\d{4}-\d\d(?:-\d\d)?\b
-      | (?<![\w.,])(?:1[89]\d\d|20[0-3]\d)s?(?![\d.,]\d)\b | ^[ \t>]*\d\d?[.)]\s""",
+      | (?:[(,;]|\b(?:in|of|from|since|until|before|after|the|year))\s+(?:1[89]\d\d|20[0-3]\d)s?(?![\d.,]\d)\b
+      | \((?:1[89]\d\d|20[0-3]\d)(?:,\s[^()]*)?\) | ^[ \t>]*\d\d?[.)]\s""",
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
 )
 NUMBER = r"\d+(?:[,_\u00a0\u2009\u202f]\d{3})*(?:\.\d+)?(?:[eE][+-]?\d{1,3})?"
