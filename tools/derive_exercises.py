@@ -51,9 +51,7 @@ def drafts(root: Path) -> list[Draft]:
 
 def written_by_hand(there: NotebookNode, exercises: NotebookNode) -> list[str]:
     """The cells that somebody has written into exercises: answers in place of stubs, and cells of their own."""
-    stubs = {
-        cell.id for cell in exercises.cells if cell.cell_type == "code" and STUB in cell.source
-    }
+    stubs = {cell.id for cell in exercises.cells if cell.cell_type == "code" and asks(cell.source)}
     names = {name for cell in exercises.cells if cell.id in stubs for name in defined(cell.source)}
     found = []
     for cell in there.cells:
