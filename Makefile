@@ -19,10 +19,11 @@ unexport MPLBACKEND
 export COLUMNS := 80
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help lab test test-threads site run promote tidy fetch textconv
+.PHONY: help lab fresh test test-threads site run promote tidy fetch textconv
 
 help:
-	@echo "make lab            open the course in JupyterLab (EDITION=book: the book's texts and GPT-2)"
+	@echo "make lab            open your copies in JupyterLab (EDITION=book: the book's texts and GPT-2)"
+	@echo "make fresh          new copies beside yours, of what is newer (NOTEBOOK=...: of this one)"
 	@echo "make test           check everything: style, promotion, unit tests, every notebook"
 	@echo "make test-threads   every notebook again, with one thread and with two"
 	@echo "make fetch          download what the book edition needs"
@@ -34,12 +35,13 @@ help:
 
 # A stamp is written only after its installation succeeded, so that a broken one starts again.
 .venv/lab.stamp: requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "The course needs Python 3.11 or newer; $(PYTHON) is older or missing:"; \
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || { \
+	  echo "The course needs Python 3.11 or newer, up to 3.14; $(PYTHON) is another version, or missing:"; \
 	  $(PYTHON) --version; \
-	  echo "Install a newer one and name it: make lab PYTHON=python3.12"; exit 1; }
+	  echo "Install one of these and name it: make lab PYTHON=python3.12"; exit 1; }
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
-	$(PY) -m pip install -r requirements.txt
+	$(PY) -m pip install -r requirements.txt || { \
+	  echo 'See "When it does not start" in README.md.'; exit 1; }
 	@mkdir -p $(SETTINGS) && echo $(QUIET) > $(SETTINGS)/overrides.json
 	@touch $@
 
@@ -60,7 +62,11 @@ $(error EDITION=$(EDITION) is unknown: use EDITION=course or EDITION=book)
 endif
 
 lab: .venv/lab.stamp textconv
-	$(PY) -m jupyterlab --ip=127.0.0.1 --LabApp.default_url=/lab/tree/$(FIRST) $(LAB_ARGS)
+	@$(PY) -m tools.my
+	$(PY) -m jupyterlab --ip=127.0.0.1 --LabApp.default_url=/lab/tree/my/$(FIRST) $(LAB_ARGS)
+
+fresh: .venv/lab.stamp
+	@$(PY) -m tools.my --fresh $(NOTEBOOK)
 
 fetch: .venv/lab.stamp
 	$(PY) -m shared.assets

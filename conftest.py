@@ -24,6 +24,7 @@ PATIENCE = (
 )
 # What nbval says of a cell that has done its work; whatever else it says, the cell has not.
 GOES_ON = ("Cell outputs differ", "Unrun reference cell has outputs")
+collect_ignore = ["my"]  # the reader's copies of the notebooks
 STOPPED = pytest.StashKey[str]()  # why the rest of a notebook is not run
 LONG = ("appendix_d", "appendix_e", "ch05", "ch06", "ch07", "ch08")
 

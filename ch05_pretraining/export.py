@@ -4,7 +4,7 @@
 
 writes the pretrained model that the course uses (course-gpt, or the one that COURSE_MODEL names). Afterwards
 `transformers.AutoModelForCausalLM.from_pretrained(FOLDER)` and `AutoTokenizer.from_pretrained(FOLDER)` give
-the same logits, tokens and text, without a network.
+the same logits, tokens and text, without a network. A folder that holds anything but an earlier export is left alone.
 """
 
 import argparse
@@ -20,10 +20,12 @@ import torch
 from shared import encodings, models
 from shared.assets import AssetError
 from shared.encodings import END_OF_TEXT, visible_bytes
-from shared.files import WEIGHTS, landing_folder
+from shared.files import WEIGHTS, landing_folder, write_sums, written_by
 from shared.gpt_model import GPTModel
 from shared.pretraining import gpt2_views
 from shared.text_data import merge_pair
+
+WRITER = "ch05_pretraining/export.py"
 
 
 def two_parts(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
@@ -111,8 +113,8 @@ def configurations(cfg: dict, dtype: torch.dtype, end: int) -> dict[str, dict]:
     }
 
 
-def export(model: GPTModel, cfg: dict, encoding: tiktoken.Encoding, folder: Path) -> None:
-    """Write model and tokenizer to a folder, made if need be; each file is whole or not there.
+def export(model: GPTModel, cfg: dict, encoding: tiktoken.Encoding, folder: Path) -> list[str]:
+    """Write model and tokenizer to a folder, made if need be; the names of the files, each whole or not there.
 
     ValueError where the tokenizer is not the model's.
     """
@@ -127,6 +129,7 @@ def export(model: GPTModel, cfg: dict, encoding: tiktoken.Encoding, folder: Path
         for name, content in files.items():
             text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
             (scratch / name).write_text(text, encoding="utf-8")
+    return [WEIGHTS, *files]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -134,11 +137,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     folder = parser.parse_args(arguments).folder
     try:
+        written_by(WRITER, folder)
         model, cfg = models.pretrained()
-        export(model, cfg, encodings.tokenizer(), folder)
+        names = export(model, cfg, encodings.tokenizer(), folder)
+        write_sums(folder, names, WRITER)
     except (ValueError, OSError, AssetError) as error:
         sys.exit(f"export: {error}")
-    size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    size = sum((folder / name).stat().st_size for name in names)
     print(f"{folder}: {size / 1e6:.1f} MB")
 
 

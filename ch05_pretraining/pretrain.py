@@ -26,7 +26,7 @@ from types import SimpleNamespace
 
 import torch.distributed as dist
 from measuring import add_row
-from run_state import load_state, save_all, save_row_weights
+from run_state import check_folder, load_state, save_all, save_row_weights
 from settling import make_model, plan, prepare, settle
 from steps import finished, first_alone, train_step
 from tqdm import tqdm
@@ -104,6 +104,7 @@ def train(run, model, loss, optimizers, state):
 def pretrain(run):
     """A whole run, or what is left of it; whether it is finished."""
     settle(run)
+    first_alone(run, lambda: check_folder(run.out))
     prepare(run)
     model, loss = make_model(run)
     optimizers = make_optimizers(model, run)
@@ -160,7 +161,7 @@ def main(arguments: list[str] | None = None) -> None:
     add = parser.add_argument
     add("--corpus", type=corpus, action="append", required=True, metavar="PATH[=SHARE]",
         help="folder of *.txt and *.txt.gz, or one such file; may be given again")  # fmt: skip
-    add("--out", type=Path, required=True, help="folder for tokens, log, state and model")
+    add("--out", type=Path, required=True, help="a new folder, for tokens, log, state and model")
     budget = parser.add_mutually_exclusive_group(required=True)
     budget.add_argument("--tokens", type=positive, help="how many tokens to train on, such as 25e6")
     budget.add_argument("--minutes", type=positive, help="or how long, at the speed measured first")

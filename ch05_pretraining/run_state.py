@@ -12,6 +12,7 @@ identity                      what may not change: the configuration; optimizer,
 import csv
 import hashlib
 import io
+import re
 import sys
 
 import safetensors.torch
@@ -20,7 +21,24 @@ import torch
 from shared import encodings, files
 from shared.files import landing
 
+# what a run has in its folder before its first state, and what stays if its states are deleted
+BEGUN = re.compile(r"(train|valid)-.+\.npy")
+OURS = re.compile(
+    r"((train|valid|worksheets|knowledge)-.+\.npy|(state|stable).*\.pt|weights|log\.csv"
+    rf"|{re.escape(files.CONFIG)}|{re.escape(files.WEIGHTS)})(\.unfinished-\d+)?"
+)
 ROWS_KEPT = 8  # the weights at the last so many rows of the log, for an average
+
+
+def check_folder(out):
+    """ValueError where the folder holds anything, and is not that of a run: it is somebody's, and is left alone."""
+    names = [path.name for path in out.iterdir()] if out.exists() else []
+    names = [name for name in names if not name.startswith(".")]
+    begun = all(map(OURS.fullmatch, names)) and any(map(BEGUN.match, names))
+    if names and not begun and not {"state.pt", "state.previous.pt"} & set(names):
+        raise ValueError(
+            f"{out} is not empty, and not the folder of a run: give a new folder (--out)"
+        )
 
 
 def save_state(out, state):

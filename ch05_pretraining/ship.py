@@ -66,8 +66,10 @@ def ship(
 ) -> None:
     """Write the last run's model, or an average of it, and the log of all, with checksums.
 
-    ValueError, and no change, if it is not whole or was made with another tokenizer.
+    ValueError, and no change, if it is not whole or was made with another tokenizer, or if the folder is somebody's.
     """
+    if folder.exists() and any(folder.iterdir()) and not (folder / files.SUMS).exists():
+        raise ValueError(f"{folder} is not empty, and holds no model of ours: name another (--out)")
     run = runs[-1]
     cfg = json.loads((run / files.CONFIG).read_text(encoding="utf-8"))
     cfg = encodings.check_tokenizer(cfg, run, tokenizer)

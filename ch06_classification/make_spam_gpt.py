@@ -1,12 +1,13 @@
-"""Make the spam classifier that ships with the course, spam_gpt/, from the pretrained model and the messages.
+"""Make a spam classifier, as the course's spam_gpt/ was made, from the pretrained model and the messages.
 
-    python ch06_classification/make_spam_gpt.py
+    python ch06_classification/make_spam_gpt.py --out FOLDER
     COURSE_DATA=book COURSE_MODEL=gpt2 python ch06_classification/make_spam_gpt.py --out FOLDER
 
 First the model reads the training messages as a language model, without labels (Gururangan and others, "Don't stop
 pretraining", 2020); then all its layers learn to tell spam from ham. The decision threshold is chosen on the
 validation part. The test part is not used. Every epoch ends with a save beside FOLDER: the same command goes on
-from there after an interruption, with the numbers that it would have had.
+from there after an interruption, with the numbers that it would have had. A FOLDER that holds something else is left
+alone.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from shared.classification import (
     loader_logits,
     scores,
 )
+from shared.files import written_by
 from shared.gpt_model import GPTModel
 from shared.measure import fast_in_bf16
 from shared.pretraining import (
@@ -172,12 +174,23 @@ def learn_labels(model, cfg: dict, messages: pd.DataFrame, tokenizer, checkpoint
 def make(
     out: Path, seed: int = 123, reading: int = READING["epochs"], epochs: int = LABELS["epochs"]
 ):
-    """Write the folder `out`, as `models.classifier` reads it. What it saves meanwhile lies beside it."""
+    """Write the folder `out`, as `models.classifier` reads it. What it saves meanwhile lies beside it.
+
+    ValueError where `out` holds anything but what this run has made.
+    """
     messages, tokenizer = editions.messages(), encodings.tokenizer()
     model, cfg = models.pretrained()
-    content = repr((messages.values.tolist(), cfg)).encode()
-    identity = f"data and model {hashlib.sha256(content).hexdigest()[:8]}, seed {seed}, epochs {reading} and {epochs}"
+    used = messages[messages.split != "test"].values.tolist()
+    content = hashlib.sha256(repr((used, cfg)).encode()).hexdigest()[:8]
+    identity = f"data and model {content}, seed {seed}, epochs {reading} and {epochs}"
+    run = f"make_spam_gpt.py ({identity})"
     saved = [out.with_name(f"{out.name}.{stage}.pt") for stage in ("reading", "labels")]
+    if written_by(run, out):
+        for path in saved:  # a kill may have left them
+            path.unlink(missing_ok=True)
+        print(f"{out}: finished")
+        return
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
 
     torch.manual_seed(seed)
     texts = messages.text[messages.split == "train"]
@@ -194,7 +207,8 @@ def make(
         + [{"stage": "labels"} | row for row in second]
     )
     cfg = cfg | {"tie_weights": False, "classes": ["ham", "spam"], "threshold": threshold}
-    models.save_model(out, classifier, cfg, log.to_csv(index=False, lineterminator="\n"))
+    log = log.to_csv(index=False, lineterminator="\n")
+    models.save_model(out, classifier, cfg, log, run=run)
     for path in saved:
         path.unlink()
     found = scores(labels, (spam >= threshold).long())
@@ -203,7 +217,7 @@ def make(
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, default=models.SPAM_GPT, help="the folder to write")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new folder")
     parser.add_argument("--seed", type=int, default=123)
     for name, most in (("--reading-epochs", READING["epochs"]), ("--epochs", LABELS["epochs"])):
         parser.add_argument(name, type=int, default=most, help=f"default: {most}")
@@ -211,11 +225,6 @@ def main(arguments: list[str] | None = None) -> None:
     if min(options.reading_epochs, options.epochs) < 1:
         parser.error("--reading-epochs and --epochs must be at least 1")
     try:
-        ours = all(
-            editions.choice(switch) == known[0] for switch, known in editions.SWITCHES.items()
-        )
-        if not ours and options.out == models.SPAM_GPT:
-            raise ValueError("that folder is the course edition's: give another one (--out FOLDER)")
         make(options.out, options.seed, options.reading_epochs, options.epochs)
     except (ValueError, OSError, AssetError) as error:
         sys.exit(f"make_spam_gpt: {error}")

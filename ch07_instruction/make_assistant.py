@@ -3,7 +3,8 @@
     python ch07_instruction/make_assistant.py --out FOLDER
 
 FOLDER gets config.json, the weights in half precision, log.csv and SHA256SUMS. The state is saved after every
-epoch, beside FOLDER. The same command continues a run that was stopped or killed, to the same result.
+epoch, beside FOLDER. The same command continues a run that was stopped or killed, to the same result. A FOLDER that
+holds something else is left alone.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from torch.utils.data import DataLoader
 
 from shared import assets, editions, encodings, models
 from shared.classification import BatchesByLength
+from shared.files import written_by
 from shared.instruction import (
     InstructionDataset,
     custom_collate_fn,
@@ -169,7 +171,7 @@ def positive(text: str) -> float:
 
 
 def make_assistant(options) -> None:
-    """The whole way: items, training, validation, files."""
+    """The whole way: items, training, files, validation. ValueError where the folder holds anything but this run's."""
     tokenizer = encodings.tokenizer()
     model, cfg = models.load_model(options.start) if options.start else models.pretrained()
     entries = editions.instructions()
@@ -180,10 +182,25 @@ def make_assistant(options) -> None:
             )
         entries = drawn_items(options.extra, options.seed, entries) + entries
     sums = (options.start / "SHA256SUMS").read_text() if options.start else ""
-    identity = repr((sorted(vars(options).items()), entries, cfg, sums)).encode()
-    name = f"{options.out.name}.state-{hashlib.sha256(identity).hexdigest()[:12]}.pt"
-    checkpoint = options.out.absolute().parent / name
+    given = sorted((name, value) for name, value in vars(options).items() if name != "out")
+    identity = hashlib.sha256(repr((given, entries, cfg, sums)).encode()).hexdigest()[:12]
+    checkpoint = options.out.absolute().parent / f"{options.out.name}.state-{identity}.pt"
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    run = f"make_assistant.py (run {identity})"
+    finished = written_by(run, options.out)
+    if finished and not checkpoint.exists():
+        print(f"{options.out}: finished")
+        return
+    if not finished:
+        train_and_save(options, model, cfg, entries, tokenizer, checkpoint, run)
+    validation = [entry for entry in entries if entry["split"] == "validation"]
+    share = share_right(models.load_model(options.out)[0], validation, tokenizer)
+    print(f"{options.out}: {100 * share:.1f} % of the validation items answered right")
+    checkpoint.unlink()
+
+
+def train_and_save(options, model, cfg, entries, tokenizer, checkpoint: Path, run: str) -> None:
+    """Train and write the folder; the state of the training is still there afterwards."""
     torch.manual_seed(options.seed)
     print(f"{sum(entry['split'] == 'train' for entry in entries):,} training items; {checkpoint}")
     recipe = {
@@ -192,18 +209,15 @@ def make_assistant(options) -> None:
         "optimizer": "muon",
         "keep_tokens": True,
     }
-    run = SimpleNamespace(**vars(options), **recipe)
-    history = train(model, entries, tokenizer, run, checkpoint)
+    history = train(
+        model, entries, tokenizer, SimpleNamespace(**vars(options), **recipe), checkpoint
+    )
     log = pd.DataFrame(history).round(4)
     if options.start:
         earlier = pd.read_csv(options.start / "log.csv")
         log = pd.concat([earlier, log.assign(step=log["step"] + earlier["step"].iloc[-1])])
     log = log.to_csv(index=False, lineterminator="\n")
-    models.save_model(options.out, model, cfg, log)
-    checkpoint.unlink()
-    validation = [entry for entry in entries if entry["split"] == "validation"]
-    share = share_right(models.load_model(options.out)[0], validation, tokenizer)
-    print(f"{options.out}: {100 * share:.1f} % of the validation items answered right")
+    models.save_model(options.out, model, cfg, log, run=run)
 
 
 def main(arguments: list[str] | None = None) -> None:

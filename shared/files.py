@@ -1,13 +1,16 @@
 """Files that are whole or not there, and files from elsewhere: read without running what is in them."""
 
 import hashlib
+import importlib.util
 import io
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import BinaryIO
 
 # what a folder with a finished model holds, besides its log and its card
@@ -44,14 +47,19 @@ def landing(path: Path, keep: Path | None = None) -> Iterator[BinaryIO]:
 
 @contextmanager
 def landing_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder; its files move to `folder`, made if need be, once all of them are written."""
+    """An empty folder, which becomes `folder` once all its files are written; they move if that is there already."""
     folder = Path(folder).absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        yield Path(scratch)
-        folder.mkdir(exist_ok=True)
-        for path in Path(scratch).iterdir():
-            path.replace(folder / path.name)
+        whole = Path(scratch, folder.name)
+        whole.mkdir()
+        yield whole
+        try:
+            whole.rename(folder)  # at once: a kill cannot leave a part of it
+        except OSError:
+            folder.mkdir(exist_ok=True)
+            for path in whole.iterdir():
+                path.replace(folder / path.name)
 
 
 def save_json(path: Path, data) -> None:
@@ -101,10 +109,29 @@ def sha256(content: bytes | Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def write_sums(folder: Path, names: Iterable[str]) -> None:
-    """Write SHA256SUMS for these files of a folder, as sha256sum does."""
-    lines = [f"{sha256(Path(folder, name))}  {name}\n" for name in names]
+def write_sums(folder: Path, names: Iterable[str], run: str = "") -> None:
+    """Write SHA256SUMS for these files of a folder, as sha256sum does; `run`, what wrote them, as a comment."""
+    lines = [f"# {run}\n"] if run else []
+    lines += [f"{sha256(Path(folder, name))}  {name}\n" for name in names]
     Path(folder, SUMS).write_bytes("".join(lines).encode())
+
+
+def written_by(run: str, folder: Path) -> bool:
+    """Whether a folder holds what `run` wrote, as `write_sums` noted it; False where nothing is there yet.
+
+    ValueError where it holds anything else, or what was changed since: that is somebody's, and is left alone.
+    """
+    folder = Path(folder)
+    if not folder.exists() or all(path.name.startswith(".") for path in folder.iterdir()):
+        return False
+    try:
+        first, *sums = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+        listed = [line.split("  ", 1) for line in sums]
+        if first == f"# {run}" and all(sha256(folder / name) == digest for digest, name in listed):
+            return True
+    except (OSError, ValueError):  # no list, or not of files that are there
+        pass
+    raise ValueError(f"{folder} is not empty, and not what {run} has written: name a new folder")
 
 
 def seal(path: Path) -> None:
@@ -189,3 +216,20 @@ def read_weights(path: Path):
     if not isinstance(found, dict) or not all(isinstance(t, torch.Tensor) for t in found.values()):
         raise ValueError(f"{path} holds something else than tensors by name")
     return found
+
+
+# --- the course's own scripts ---------------------------------------------------------------------
+
+
+def script(name: str) -> ModuleType:
+    """A script of a chapter's folder as a module, wherever a notebook runs: `script("ch05_pretraining/export.py")`.
+
+    A script that it imports from its folder must have been asked for before.
+    """
+    path = Path(__file__).parent.parent / name
+    known = sys.modules.get(path.stem)
+    if getattr(known, "__file__", None) != str(path):
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        known = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(known)
+    return known

@@ -79,12 +79,12 @@ def load_model(folder: Path, tokenizer: Path = encodings.COURSE_TOKENIZER):
     return filled(GPTModel(cfg), weights, folder), cfg
 
 
-def save_model(
-    folder: Path, model, cfg: dict, log: str, tokenizer: Path = encodings.COURSE_TOKENIZER
-) -> None:
+def save_model(folder: Path, model, cfg: dict, log: str, tokenizer: Path = encodings.COURSE_TOKENIZER,
+               run: str = "") -> None:  # fmt: skip
     """Write a model, in half precision, as `load_model` reads it, and the log of its training as log.csv.
 
-    config.json names the tokenizer that the model was made with. The folder changes only once all files are written.
+    config.json names the tokenizer that the model was made with, SHA256SUMS the `run` that made it, which
+    `files.written_by` then knows again. The folder changes only once all files are written.
     """
     weights = {
         name: tensor.half().contiguous().cpu() for name, tensor in model.state_dict().items()
@@ -99,7 +99,7 @@ def save_model(
     with landing_folder(folder) as scratch:
         for name, data in content.items():
             (scratch / name).write_bytes(data)
-        write_sums(scratch, content)
+        write_sums(scratch, content, run)
 
 
 def _stored(folder: Path, tokenizer: Path):

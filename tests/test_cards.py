@@ -54,7 +54,10 @@ def test_readme_says_how_large_the_model_is():
 
 def test_readme_names_versions_and_pins():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    says(README, "README.md", f"Python {project['requires-python'].strip('>=')} or newer")
+    low, high = re.fullmatch(r">=(3\.\d+),<3\.(\d+)", project["requires-python"]).groups()
+    versions = f"Python {low} to 3.{int(high) - 1}"
+    says(README, "README.md", f"You need {versions}")
+    says((ROOT / "lecturers.md").read_text(encoding="utf-8"), "lecturers.md", versions)
     (pin,) = re.findall(
         r"^torch==\S+", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.M
     )

@@ -184,6 +184,14 @@ def test_the_mean_of_the_last_weights_can_be_shipped(small, tmp_path):
             ship.ship([run], tmp_path / "out", wrong)
 
 
+def test_a_folder_of_somebody_is_left_alone(small, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "model.safetensors").write_text("mine")
+    with pytest.raises(ValueError, match="out is not empty, and holds no model of ours"):
+        ship.ship([small[0]], tmp_path / "out")
+    assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["mine"]
+
+
 def test_the_mean_is_taken_in_float32(small):
     run, kept = small
     paths = sorted((run / "weights").iterdir())

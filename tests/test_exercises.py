@@ -8,8 +8,10 @@ import nbformat
 import notebooks
 import pytest
 
+from tools import chapters
+
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = [path.parent.name for path in sorted(ROOT.glob("*/solutions.ipynb"))]
+FOLDERS = [one.folder.name for one in chapters(ROOT) if (one.folder / "solutions.ipynb").exists()]
 
 
 def calls(folder):

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import sys
 from pathlib import Path
 
@@ -247,3 +248,56 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COURSE_MODEL", "gpt9")
     with pytest.raises(SystemExit, match="export: COURSE_MODEL is 'gpt9'"):
         export.main([str(tmp_path / "hf")])
+
+
+@pytest.fixture
+def quick(monkeypatch, encoding):
+    monkeypatch.setattr(models, "pretrained", lambda: small(encoding.n_vocab))
+    monkeypatch.setattr(encodings, "tokenizer", lambda: encoding)
+
+
+def content(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_its_own_folder_may_be_written_again(quick, tmp_path, capsys):
+    export.main([str(tmp_path)])
+    (first,) = capsys.readouterr().out.splitlines()
+    (tmp_path / "notes.txt").write_bytes(bytes(10**6))
+    before = content(tmp_path)
+    export.main([str(tmp_path)])
+    assert capsys.readouterr().out == f"{first}\n"  # nor do the notes count
+    assert content(tmp_path) == before
+
+
+def course_gpt(folder):
+    shutil.copytree(models.COURSE_GPT, folder)
+
+
+def sources(folder):
+    folder.mkdir()
+    (folder / "export.py").write_text("import torch")
+
+
+def a_download(folder):
+    export.main([str(folder)])
+    (folder / files.SUMS).unlink()
+
+
+def fine_tuned(folder):
+    export.main([str(folder)])
+    (folder / files.WEIGHTS).write_bytes(b"trained further")
+
+
+def nested(folder):
+    (folder / "work").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("fill", [course_gpt, sources, a_download, fine_tuned, nested])
+def test_a_folder_of_somebody_is_left_alone(fill, quick, tmp_path):
+    folder = tmp_path / "folder"
+    fill(folder)
+    before = content(folder)
+    with pytest.raises(SystemExit, match="export: .*folder is not empty, .*: name a new folder$"):
+        export.main([str(folder)])
+    assert content(folder) == before

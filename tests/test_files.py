@@ -72,6 +72,46 @@ def test_what_a_folder_lists_is_compared(tmp_path):
         files.read_checked(tmp_path, ("a", "b"))
 
 
+def test_a_folder_lands_at_once_and_a_kill_leaves_no_part_of_it(tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(tmp_path), "replace", killed)  # the way of single files
+    (tmp_path / "empty").mkdir()
+    for name in ("new", "empty"):
+        with files.landing_folder(tmp_path / name) as scratch:
+            (scratch / "a").write_text("a")
+            (scratch / "b").write_text("b")
+        assert names(tmp_path / name) == ["a", "b"]
+
+
+def test_who_wrote_a_folder(tmp_path):
+    folder = tmp_path / "made"
+    assert not files.written_by("a run", folder)
+    folder.mkdir()
+    (folder / ".hidden").write_text("")
+    assert not files.written_by("a run", folder)
+    (folder / "a").write_text("a")
+    files.write_sums(folder, ["a"], "a run")
+    assert files.written_by("a run", folder) and files.read_checked(folder, "a")
+    (folder / "notes").write_text("another's")
+    assert files.written_by("a run", folder)
+    for other in ("another run", "a", ""):
+        with pytest.raises(ValueError, match="made is not empty, and not what .*name a new folder"):
+            files.written_by(other, folder)
+    for change in (
+        lambda: (folder / "a").write_text("b"),
+        (folder / "a").unlink,
+        (folder / files.SUMS).unlink,
+    ):
+        change()
+        with pytest.raises(ValueError, match="name a new folder"):
+            files.written_by("a run", folder)
+    (folder / files.SUMS).write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="name a new folder"):
+        files.written_by("a run", folder)
+
+
 def test_whoever_answers_in_time():
     def refuse():
         raise KeyError("no")

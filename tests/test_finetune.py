@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -70,6 +71,37 @@ def test_a_run_makes_a_folder_that_can_be_loaded(small, tmp_path, capsys):
     assert log.step.tolist() == [5, 10, 15] and log.training.iloc[-1] < log.training[0]
     printed = capsys.readouterr().out
     assert "40 training items" in printed and "of the validation items answered right" in printed
+
+
+def test_a_run_that_has_finished_says_so(small, tmp_path, capsys):
+    first = run(tmp_path / "model")
+    capsys.readouterr()
+    assert run(tmp_path / "model") == first
+    assert capsys.readouterr().out == f"{tmp_path / 'model'}: finished\n"
+    with pytest.raises(SystemExit, match="model is not empty, and not what make_assistant.py"):
+        run(tmp_path / "model", "--seed", 5)
+    assert files(tmp_path / "model") == first
+
+
+def test_a_kill_while_it_scores_costs_no_training(small, tmp_path, monkeypatch, capsys):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(make_assistant, "share_right", killed)
+        run(tmp_path / "model")
+    made = files(tmp_path / "model")
+    capsys.readouterr()
+    assert run(tmp_path / "model") == made
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "of the validation items answered right" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_ships_is_left_alone(small):
+    before = files(models.ASSISTANT_GPT)
+    assert "name a new folder" in refused(models.ASSISTANT_GPT)
+    assert files(models.ASSISTANT_GPT) == before
 
 
 def test_the_same_seed_makes_the_same_model(small, tmp_path):
@@ -262,6 +294,7 @@ def test_a_second_run_goes_on_from_the_first(small, tmp_path, monkeypatch):
 
 def test_a_state_of_another_start_is_left_alone(small, tmp_path, monkeypatch):
     for seed in (1, 2):
+        shutil.rmtree(tmp_path / "first", ignore_errors=True)
         run(tmp_path / "first", "--seed", seed, "--epochs", 1)
         stopped(tmp_path / "model", monkeypatch, "--start", tmp_path / "first")
     assert len(list(tmp_path.glob("model.state-*.pt"))) == 2

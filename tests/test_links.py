@@ -6,7 +6,7 @@ import pytest
 from nbformat.v4 import new_output
 from notebooks import code, notebook, save, text
 
-from tools import ROOT
+from tools import MY, ROOT, chapters, prose, read
 from tools.normalise import notebooks
 from tools.site_check import link_faults, output_faults
 
@@ -14,7 +14,7 @@ NOTEBOOKS = notebooks(ROOT)
 TEXTS = [
     path
     for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("[!_]*/**/*.md")])
-    if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+    if not any(part.startswith(".") or part == MY for part in path.relative_to(ROOT).parts)
 ]
 
 
@@ -30,6 +30,27 @@ def test_local_links_lead_somewhere(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, **named(NOTEBOOKS))
 def test_no_warning_is_stored_and_every_picture_has_its_numbers(path):
     assert list(output_faults(path)) == []
+
+
+def links_of(path):
+    return {
+        link
+        for cell in read(path).cells
+        if cell.cell_type == "markdown"
+        for link in prose.links(cell.source)
+    }
+
+
+@pytest.mark.parametrize("chapter", chapters(ROOT), ids=lambda one: one.name)
+def test_one_can_go_on_from_every_notebook(chapter):
+    """From a lesson to its exercises, answers and the next lesson; from those back and on."""
+    order = sorted(chapters(ROOT), key=lambda one: one.name != "ch01")  # as on the pages
+    place = order.index(chapter) + 1
+    on = {f"../{one.folder.name}/{one.notebook.name}" for one in order[place : place + 1]}
+    lesson = links_of(chapter.notebook)
+    assert {"exercises.ipynb", "solutions.ipynb"} | on <= lesson
+    for name in ("exercises.ipynb", "solutions.ipynb"):
+        assert {chapter.notebook.name} | on <= links_of(chapter.folder / name)
 
 
 LINKS = {

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from shared import editions, encodings, lexicon, optimizers
+from shared import editions, encodings, lexicon, models, optimizers
 from shared.corpus import read_documents, split_held_out
 from shared.gpt_model import GPTModel
 from shared.pretraining import bits_per_byte, initialise, parameter_groups
@@ -997,3 +998,51 @@ def test_a_compiler_that_fails(monkeypatch, capsys):
     run = SimpleNamespace(tokens=5e6, **options)
     settling.settle(run)
     assert run.compile is True and not capsys.readouterr().err
+
+
+# --- where it writes ---
+
+FOREIGN = [
+    ["README.md"],
+    ["config.json", "model.safetensors"],
+    ["config.json", "model.safetensors", "log.csv", "SHA256SUMS"],
+    ["valid-1.npy", "thesis.txt"],
+    ["numbers.npy"],
+]
+
+
+@pytest.mark.parametrize("names", FOREIGN, ids=" ".join)
+def test_a_folder_of_somebody_is_left_alone(corpus, tmp_path, names):
+    for name in [*names, "x.unfinished-7"]:
+        (tmp_path / name).write_text("mine")
+    before = files(tmp_path)
+    assert "is not empty, and not the folder of a run: give a new" in refused(corpus, tmp_path)
+    assert files(tmp_path) == before
+
+
+def test_what_ships_is_left_alone(corpus):
+    before = files(models.COURSE_GPT)
+    assert "not the folder of a run" in refused(corpus, models.COURSE_GPT)
+    assert files(models.COURSE_GPT) == before
+
+
+def test_the_folder_of_a_run_is_known(unkilled, tmp_path):
+    """Before its first state, finished, with other files beside its state, and after its states were deleted."""
+    run_state.check_folder(tmp_path / "new")
+    for names in (
+        [".hidden"],
+        ["train-corpus-1a.npy.unfinished-12"],
+        ["train-corpus-1a.npy", "valid-1a.npy", "worksheets-2b-0.npy.unfinished-3"],
+        ["state.previous.pt", "state.pt.unfinished-4", "nohup.out"],
+    ):
+        folder = tmp_path / names[-1]
+        folder.mkdir()
+        for name in names:
+            (folder / name).touch()
+        run_state.check_folder(folder)
+    whole = tmp_path / "whole"
+    shutil.copytree(unkilled[0], whole)
+    run_state.check_folder(whole)
+    for path in whole.glob("state*.pt"):
+        path.unlink()
+    run_state.check_folder(whole)

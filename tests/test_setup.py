@@ -5,12 +5,14 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 from nbformat.v4 import new_output
 from notebooks import code, notebook, save, text
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -102,21 +104,46 @@ def test_a_failed_installation_starts_again(machine):
 def test_an_old_python_is_refused_clearly(machine):
     done, calls = make(machine, "lab", PYTHON_IS_OLD="1")
     assert done.returncode != 0 and calls == ""
-    assert "needs Python 3.11 or newer" in done.stdout
+    assert "needs Python 3.11 or newer, up to 3.14" in done.stdout
     assert "make lab PYTHON=python3.12" in done.stdout
 
 
-def test_make_lab_opens_the_first_chapter_on_localhost(machine):
+def test_the_pythons_that_are_refused_are_those_of_the_project():
+    """What the Makefile asks of a Python, asked of many."""
+    (asks,) = re.findall(r"\$\(PYTHON\) -c '(import sys; .*)'", (ROOT / "Makefile").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for minor in range(8, 20):
+        wanted = SpecifierSet(project["requires-python"]).contains(f"3.{minor}.1")
+        said = subprocess.run(
+            [sys.executable, "-c", asks.replace("sys.version_info", f"(3, {minor}, 1)")]
+        )
+        assert (said.returncode == 0) == wanted == (11 <= minor <= 14), minor
+
+
+def test_what_fails_to_install_is_explained_in_the_readme(machine):
+    done, _ = make(machine, "lab", PIP_FAILS="1")
+    heading = re.search(r'See "(.*)" in README.md', done.stdout)[1]
+    assert f"\n## {heading}\n" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_make_lab_opens_the_readers_first_chapter_on_localhost(machine):
     _, calls = make(machine, "lab", MPLBACKEND="Agg")
+    copied, opened = calls.splitlines()[-2:]
+    assert copied.startswith("-m tools.my [")
     assert (
-        "jupyterlab --ip=127.0.0.1 --LabApp.default_url=/lab/tree/ch02_text_data/ch02.ipynb"
-        in calls
+        "jupyterlab --ip=127.0.0.1 --LabApp.default_url=/lab/tree/my/ch02_text_data/ch02.ipynb"
+        in opened
     )
     settings = machine / ".venv/share/jupyter/lab/settings/overrides.json"
     assert '"fetchNews": "false"' in settings.read_text()
     assert "[data= model= backend=]" in calls.splitlines()[-1]
     _, calls = make(machine, "lab", "EDITION=book")
     assert "data=book model=gpt2" in calls.splitlines()[-1]
+
+
+def test_make_fresh_names_the_notebook(machine):
+    _, calls = make(machine, "fresh", "NOTEBOOK=ch02_text_data/ch02.ipynb")
+    assert "-m tools.my --fresh ch02_text_data/ch02.ipynb [" in calls
 
 
 def test_an_unknown_edition_is_refused(machine):
@@ -140,7 +167,7 @@ def test_notebooks_run_in_the_order_of_the_course(machine):
 def test_make_alone_lists_the_commands(machine):
     done, calls = make(machine)
     assert done.returncode == 0 and calls == ""
-    for command in ("lab", "test", "test-threads", "run", "promote", "fetch", "site"):
+    for command in ("lab", "fresh", "test", "test-threads", "run", "promote", "fetch", "site"):
         assert f"make {command} " in done.stdout
 
 
@@ -162,6 +189,8 @@ def test_pins_are_exact_and_name_no_index():
     folders = [path.parent for path in (ROOT / "shared").rglob("*.py")]
     packages = {folder.relative_to(ROOT).as_posix().replace("/", ".") for folder in folders}
     assert packages == set(project["tool"]["setuptools"]["packages"])
+    # found from every folder, as the packages are
+    assert project["tool"]["setuptools"]["py-modules"] == ["previous_chapters"]
 
 
 def git(folder, *arguments):

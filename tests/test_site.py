@@ -208,12 +208,13 @@ def test_a_warning_of_sphinx_is_an_error_and_the_old_pages_stay(tmp_path, placeh
     assert not list(tmp_path.glob(".pages-*"))
 
 
-def test_a_folder_with_other_things_is_left_alone(tmp_path, placeholders):
+@pytest.mark.parametrize("name", ["thesis.txt", "searchindex.js"])  # of other pages by Sphinx
+def test_a_folder_with_other_things_is_left_alone(tmp_path, placeholders, name):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    (tmp_path / "out" / name).write_text("mine")
     with pytest.raises(Refused, match="other things than pages"):
         site.build(course(tmp_path), tmp_path / "out", placeholders)
-    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
+    assert (tmp_path / "out" / name).read_text() == "mine"
 
 
 @pytest.mark.parametrize("start", ["No title", "# Title only\n"])

@@ -250,23 +250,46 @@ def test_killed_in_the_second_epoch_it_goes_on(loss, after, left, tiny, tmp_path
     assert epochs[:-1] == done
 
 
-def test_what_was_saved_by_another_run(tiny, tmp_path, monkeypatch, capsys):
+def test_what_was_saved_by_another_run(tiny, tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    before = made(tmp_path / "a")
     with monkeypatch.context() as patch, pytest.raises(SystemExit, match="same command goes on"):
         patch.setattr(make_spam_gpt, "calc_class_loss_batch", interrupted)
-        made(tmp_path / "a")
+        made(tmp_path / "not yet" / "a")
     with pytest.raises(SystemExit, match="a.reading.pt is of another run .*seed 123.*seed 7"):
-        made(tmp_path / "a", "--seed", "7")
+        made(tmp_path / "not yet" / "a", "--seed", "7")
+
+
+def test_a_run_that_has_finished_says_so(tiny, tmp_path, capsys):
+    first = made(tmp_path / "a")
+    (tmp_path / "a.labels.pt").write_text("left over by a kill")
+    capsys.readouterr()
+    assert made(tmp_path / "a") == first
+    assert capsys.readouterr().out == f"{tmp_path / 'a'}: finished\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("whose", ["another run's", "changed", "somebody's"])
+def test_a_folder_of_somebody_is_left_alone(whose, tiny, tmp_path):
+    (tmp_path / "a").mkdir()
+    if whose == "somebody's":
+        (tmp_path / "a" / "config.json").write_text("mine")
+    else:
+        made(tmp_path / "a", *(["--seed", "7"] if whose == "another run's" else []))
+    if whose == "changed":
+        (tmp_path / "a" / "model.safetensors").write_text("trained further")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+    with pytest.raises(SystemExit, match="make_spam_gpt: .*a is not empty, .*name a new folder"):
+        made(tmp_path / "a")
     assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
 
 
-def test_another_edition_needs_another_folder(monkeypatch):
-    monkeypatch.setenv("COURSE_MODEL", "gpt2")
-    with pytest.raises(SystemExit, match="--out FOLDER"):
-        make_spam_gpt.main([])
+def test_what_ships_is_left_alone(tiny):
+    before = {path.name: path.read_bytes() for path in models.SPAM_GPT.iterdir()}
+    with pytest.raises(SystemExit, match="name a new folder"):
+        make_spam_gpt.main(["--out", str(models.SPAM_GPT)])
+    assert {path.name: path.read_bytes() for path in models.SPAM_GPT.iterdir()} == before
 
 
 @pytest.mark.parametrize("option", ["--epochs", "--reading-epochs"])

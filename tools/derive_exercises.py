@@ -4,6 +4,7 @@ Usage: python -m tools.derive_exercises [--check]
 
 The functions of a `#| solution` cell keep signature and docstring and lose their answer; Markdown cells
 tagged `solution` are dropped; the title's "Solutions" becomes "Exercises"; all else stays.
+An exercises.ipynb that somebody has written into is not overwritten.
 """
 
 import ast
@@ -15,31 +16,64 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from tools import ROOT, Draft, Refused, command, marked, read
-from tools.stubs import without_answers
+from tools import MY, ROOT, Draft, Refused, command, marked, read
+from tools.normalise import is_readable, notebooks
+from tools.stubs import asks, is_unsolved, without_answers
 
 
 def drafts(root: Path) -> list[Draft]:
     """Every exercises.ipynb as it ought to be, or Refused with all faults of all solutions."""
     found, faults = [], []
-    for path in sorted(root.glob("*/solutions.ipynb")):
+    for path in [path for path in notebooks(root) if path.name == "solutions.ipynb"]:
         target = path.with_name("exercises.ipynb")
         try:
             exercises = derive(read(path), f"{path.parent.name}/{path.name}")
-            was = outline(read(target)) if target.exists() else ""
+            there = read(target) if target.exists() else None
         except Refused as refused:
             faults += refused.faults
             continue
-        content = nbformat.writes(exercises) + "\n"
-        found.append(Draft(target, content, was, outline(exercises)))
-    for target in sorted(root.glob("*/exercises.ipynb")):
-        if not target.with_name("solutions.ipynb").exists():
+        was, now = outline(there) if there else "", outline(exercises)
+        if there and was != now and (cells := written_by_hand(there, exercises)):
+            faults.append(
+                f"{target.parent.name}/{target.name} holds what somebody has written (cells: {', '.join(cells)}), "
+                f"which is not overwritten: move the file to the folder {MY}/, or delete it"
+            )
+        found.append(Draft(target, nbformat.writes(exercises) + "\n", was, now))
+    for target in notebooks(root):
+        if target.name == "exercises.ipynb" and not target.with_name("solutions.ipynb").exists():
             faults.append(
                 f"{target.parent.name}/exercises.ipynb has no solutions.ipynb to be derived from"
             )
     if faults:
         raise Refused(*faults)
     return found
+
+
+def written_by_hand(there: NotebookNode, exercises: NotebookNode) -> list[str]:
+    """The cells that somebody has written into exercises: answers in place of stubs, and cells of their own."""
+    stubs = {cell.id for cell in exercises.cells if cell.cell_type == "code" and asks(cell.source)}
+    names = {name for cell in exercises.cells if cell.id in stubs for name in defined(cell.source)}
+    found = []
+    for cell in there.cells:
+        id = cell.get("id", "?")
+        own = not is_readable(id) and cell.source.strip()  # an id drawn by JupyterLab
+        asked = id in stubs or cell.cell_type == "code" and names & defined(cell.source)
+        if own or (asked and not is_unsolved(cell.source)):
+            found.append(id)
+    return found
+
+
+def defined(source: str) -> set[str]:
+    """The names that a cell defines, by `def`, `class` or `=`, at its top; none if it is no plain Python."""
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:
+        return set()
+    found = {node.name for node in body if hasattr(node, "name")}
+    targets = [target for node in body for target in getattr(node, "targets", [])]
+    return found | {
+        node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)
+    }
 
 
 def outline(notebook: NotebookNode) -> str:

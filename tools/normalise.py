@@ -17,7 +17,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from tools import Refused, read
+from tools import MY, Refused, read
 
 LONGEST_ID = 40
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -31,7 +31,7 @@ class NotARun(Refused):
 def notebooks(root: Path) -> list[Path]:
     """Every notebook of the course, by folder and name."""
     found = root.glob("*/*.ipynb")
-    return sorted(path for path in found if not path.parent.name.startswith("."))
+    return sorted(p for p in found if p.parent.name != MY and not p.parent.name.startswith("."))
 
 
 def check_counts(nb: NotebookNode) -> None:
@@ -130,7 +130,10 @@ def clean_outputs(outputs: list[NotebookNode]) -> Iterator[NotebookNode]:
 
 
 def normal_form(nb: NotebookNode) -> NotebookNode:
-    """Return the notebook's normal form; raise NotARun if its outputs are not of one clean run."""
+    """Return the notebook's normal form; raise NotARun if its outputs are not of one clean run.
+
+    Raises Refused where a cell has a picture pasted into it, which would be lost.
+    """
     check_counts(nb)
     nb = nbformat.from_dict(nb)
     nb.nbformat, nb.nbformat_minor = 4, 5
@@ -139,7 +142,10 @@ def normal_form(nb: NotebookNode) -> NotebookNode:
     for cell in nb.cells:
         tags = cell.metadata.get("tags")
         cell.metadata = NotebookNode(tags=tags) if tags else NotebookNode()
-        cell.pop("attachments", None)
+        if cell.get("attachments"):
+            raise Refused(
+                f"cell {cell.id!r} has a picture pasted into it: store it as a file, or draw it"
+            )
         if cell.cell_type == "code":
             cell.source = cell.source.rstrip()  # within a line, ruff's format sees to it
             cell.outputs = list(clean_outputs(cell.outputs))
@@ -176,6 +182,10 @@ def main(arguments: list[str] | None = None) -> int:
             wrong += 1
         elif changed:
             print(f"{path}: normalised")
+    if wrong and options.check:
+        print(
+            "what was changed by running it can be restored (git checkout FILE); to try things, work in my/ (make lab)"
+        )
     return 1 if wrong else 0
 
 

@@ -26,6 +26,7 @@ RUN_IT = (
     "These pages show every notebook as it was run, from top to bottom. To change the code and run it, "
     "see [Setting up](README.md)."
 )
+OURS = ".pages-of-the-course"  # without this file in it, a folder is somebody's
 LINK_TARGET = re.compile(r"(?<!!)\[([^\]]*)\]\(<?([^)\s>]+)>?\)")
 
 
@@ -154,8 +155,8 @@ def build(root: Path, out: Path, scripts: Path) -> None:
     `scripts` is the folder that fetch_scripts gives. Raises Refused with what Sphinx said if it
     warned of anything, and for an `out` that holds something else than pages.
     """
-    if out.exists() and any(out.iterdir()) and not (out / "searchindex.js").exists():
-        raise Refused(f"{out} holds other things than pages; name another folder")
+    if out.exists() and any(out.iterdir()) and not (out / OURS).exists():
+        raise Refused(f"{out} holds other things than pages of the course; name another folder")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".pages-") as work:
         source, doctrees, pages = (Path(work, name) for name in ("source", "doctrees", "pages"))
@@ -167,6 +168,7 @@ def build(root: Path, out: Path, scripts: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
         if done.returncode:
             raise Refused(*done.stderr.replace(f"{source}/", "").strip().splitlines())
+        (pages / OURS).touch()
         if out.exists():
             shutil.rmtree(out)
         pages.rename(out)

@@ -2,6 +2,7 @@
 
 import ast
 import io
+import re
 import tokenize
 
 from tools import Refused
@@ -69,6 +70,28 @@ def is_idle(part: ast.stmt) -> bool:
         constant
         or isinstance(part, ast.Pass)
         or ast.unparse(part).startswith("raise NotImplementedError")
+    )
+
+
+def asks(source: str) -> bool:
+    """Whether a cell of the exercises has room for an answer: a stub, or dots in place of a guess."""
+    return STUB in source or re.search(r"^\w+ = \.\.\.", source, re.MULTILINE) is not None
+
+
+def is_unsolved(source: str) -> bool:
+    """Whether such a cell holds stubs and imports, or dots, and nothing else, as it was handed out."""
+    try:
+        body = ast.parse(source).body
+        if body and all(ast.unparse(node).endswith(" = ...") for node in body):
+            return True
+        plain = without_comments(source) == source
+    except (SyntaxError, tokenize.TokenError):  # an answer, half written
+        return False
+    return plain and all(
+        isinstance(node, ast.Import | ast.ImportFrom)
+        or isinstance(node, (*FUNCTIONS, ast.ClassDef))
+        and all(map(is_idle, (part for method in methods(node) for part in method.body)))
+        for node in body
     )
 
 
