@@ -1,31 +1,54 @@
 """Grade a folder of handed-in exercises: which checks of a chapter does each notebook pass?
 
-    python -m tools.grade ch03_attention handed_in grades.csv [--seconds 120]
+    python -m tools.grade ch03_attention handed_in grades.csv [--seconds 120] [--gigabytes 4]
 
-Every notebook below `handed_in` gets a line: 1 or 0 for each check, their sum, and what the failed
-checks said. The checks are those of the course, whatever stands in the notebook. Each notebook runs
-in a process of its own with a time limit; that is no sandbox: it runs what students wrote, with your
-rights and your network. Use an account, or a container, that holds nothing of value.
+Every notebook below `handed_in` gets a line: 1 or 0 for each check, their sum, and what the failed checks
+said; and a text to give back, in the folder `grades-feedback`. IPython runs the cells in their order, as
+Jupyter does; a check is asked at its place in the notebook, and again after the last cell.
+
+Each notebook runs in a process of its own, on a fresh copy of the course. The process is ended with all
+that it has started: when it has come to its end, after so many seconds, or when together they take more
+than so many gigabytes or are more than 50 (looked at four times a second). Nothing printed is kept, and on
+Linux no file may exceed 1 GB. On macOS and Windows, what outlives its parent there is not found.
+
+That is no sandbox: it runs what students wrote, with your rights and your network; it may read and change
+whatever you may, fill the disk, or end this command. Nor are points a proof, since a check runs in one
+process with the answer. Changed checks, early ends and looks at the grader's frames are noticed, and a
+change of your own copy of the course is told; but whoever has read `tools/hand_in.py` can forge a point
+unseen. Use an account, or a container, that holds nothing of value.
 """
 
 import argparse
 import ast
 import contextlib
 import csv
-import importlib
-import io
-import multiprocessing
+import ctypes
+import json
 import os
-import shutil
+import queue
 import signal
+import subprocess
 import sys
 import tempfile
+import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
+
+import nbformat
+import psutil
 
 from tools import ROOT, Chapter, Refused, chapters, read
+
+PROCESSES = 50
+EVERY = 0.25  # seconds between two looks at a notebook's processes
+STEPS = 10_000  # as many lines are heard of one process, and as many bytes of a line
+LONGEST = 2000  # characters of all remarks together; a cell of Excel holds 32,767
+LARGEST = 64 * 2**20  # bytes of a file that is read
+FORMULA = tuple("=+-@＝＋－＠")  # what Excel computes begins with one of these
+EARLY = "its process ended early: it crashed, was killed, or called os._exit"
+NOT_ASKED = "not asked, since the cells came to no end"
 
 
 def check_calls(path: Path) -> dict[str, str]:
@@ -38,84 +61,223 @@ def check_calls(path: Path) -> dict[str, str]:
     return calls
 
 
-def answer(path: Path, chapter: Chapter, calls: dict[str, str], send) -> None:
-    """In a process of its own: run the notebook's cells, then the checks; send each step as a pair."""
-    os.environ["MPLBACKEND"] = "Agg"
-    if hasattr(os, "setsid"):
-        os.setsid()  # what it starts ends with it
-    sys.path.insert(0, os.getcwd())  # as in Jupyter: modules beside the notebook
-    checks = SimpleNamespace(**vars(importlib.import_module(f"shared.checks.{chapter.name}")))
-    names, cells = {"__name__": "__main__"}, [c for c in read(path).cells if c.cell_type == "code"]
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        for number, cell in enumerate(cells, start=1):
-            if cell.source.startswith("check."):
-                continue
-            try:
-                exec(compile(cell.source, f"code cell {number}", "exec"), names)
-            except BaseException as error:  # what a cell raises must not end the others
-                send.send(("remark", f"code cell {number}: {type(error).__name__}: {error}"))
-        for name, call in calls.items():
-            send.send(("begins", name))
-            try:
-                result = eval(call, {**names, "check": checks})
-                send.send((name, (result.ok, result.text)))
-            except BaseException as error:  # a function that is missing, or an exit in an answer
-                send.send((name, (False, f"{type(error).__name__}: {error}")))
-    send.send(("end", ""))
-
-
-def steps(path: Path, chapter: Chapter, calls: dict[str, str], seconds: float) -> Iterator[tuple]:
-    """What `answer` sends, until it ends, dies, or its time is up."""
-    spawn = multiprocessing.get_context("spawn")
-    receive, send = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=answer, args=(path, chapter, calls, send))
-    process.start()
-    send.close()
-    end = time.monotonic() + seconds
+def code_cells(data: bytes) -> list[tuple[int, str]]:
+    """The code cells of a notebook with their numbers. Refused if it cannot be read."""
     try:
-        while receive.poll(max(0, end - time.monotonic())):
-            step = receive.recv()
-            if step[0] == "end":
-                return
-            yield step
-        yield "stopped", f"not done after {seconds:g} seconds"
-    except EOFError:
-        yield "stopped", "its process died"
+        wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+        with warnings.catch_warnings():  # of cells without an ID
+            warnings.simplefilter("ignore")
+            nb = nbformat.reads(data.decode("utf-16" if wide else "utf-8-sig"), as_version=4)
+        sources = [cell.source for cell in nb.cells if cell.cell_type == "code"]
+        return list(enumerate(sources, start=1))
+    except Exception as error:  # nbformat raises its own errors, jsonschema's, and plain ones
+        raise Refused(f"this is not a notebook that can be read ({str(error)[:200]})") from None
+
+
+# --- a copy of the course -------------------------------------------------------------------------
+
+
+def course(root: Path) -> dict[str, bytes]:
+    """What a notebook needs of the course, by path: `shared`, the chapters without notebooks, and the tools."""
+    folders = [root / "shared", root / "tools", *(one.folder for one in chapters(root))]
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.suffix not in (".ipynb", ".pyc") and path.is_file()
+        if path.stat().st_size <= LARGEST
+    }
+
+
+@contextlib.contextmanager
+def copied(files: dict[str, bytes]) -> Iterator[Path]:
+    """A folder that holds these files, thrown away afterwards with all that came into it."""
+    with tempfile.TemporaryDirectory(prefix="hand-in-", ignore_cleanup_errors=True) as folder:
+        for name, content in files.items():
+            path = Path(folder, "course", name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        yield Path(folder, "course")
+
+
+def changed(files: dict[str, bytes], root: Path) -> list[str]:
+    """The files that are not there as they were."""
+
+    def same(path: Path, was: bytes) -> bool:
+        return path.is_file() and path.stat().st_size == len(was) and path.read_bytes() == was
+
+    return [name for name, was in files.items() if not same(root / name, was)]
+
+
+# --- a process, and its end -----------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def adopting() -> Iterator[None]:
+    """On Linux: a process whose parent has ended becomes a child of this one, and so is found."""
+    adopt = ctypes.CDLL(None).prctl if sys.platform == "linux" else lambda *args: None
+    adopt(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+    try:
+        yield
     finally:
+        adopt(36, 0, 0, 0, 0)
+
+
+def children() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
+
+
+def too_much(processes: list[psutil.Process], gigabytes: float) -> str:
+    """The limit that these processes exceed together; what they share is not counted."""
+    taken = 0
+    for one in processes:
+        with contextlib.suppress(psutil.Error):
+            memory = one.memory_info()
+            taken += memory.rss - getattr(memory, "shared", 0)
+    if taken > gigabytes * 2**30:
+        return f"ended, since it took more than {gigabytes:g} GB of memory"
+    return f"ended, since it had more than {PROCESSES} processes" * (len(processes) > PROCESSES)
+
+
+def end_all(process: subprocess.Popen, before: list[psutil.Process]) -> None:
+    """End a notebook's process and what it has started."""
+    found = [process]
+    while found:
+        found = [one for one in children() if one not in before]
+        for act in (psutil.Process.suspend, psutil.Process.kill):  # suspended, it starts no other
+            for one in found:
+                with contextlib.suppress(psutil.Error):
+                    act(one)
         with contextlib.suppress(OSError, AttributeError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.kill()
-        process.join()
+        psutil.wait_procs(found, timeout=1)
+    process.wait()
 
 
-def grade(path: Path, chapter: Chapter, calls: dict[str, str], seconds: float) -> dict[str, str]:
-    """One line of the table. A check that does not come to its end costs its own point only."""
-    ok, remarks, left = dict.fromkeys(calls, 0), [], dict(calls)
+def steps(folder: Path, job: dict, seconds: float, gigabytes: float) -> Iterator[list]:
+    """What `tools.hand_in` says of the job; at last "end", or "stopped" and why."""
+    before, end = children(), time.monotonic() + seconds
+    scratch = dict.fromkeys(("TMPDIR", "TEMP", "TMP", "IPYTHONDIR"), str(folder.parents[1]))
+    own = {"PYTHONPATH": str(folder.parent), "MPLBACKEND": "Agg", "PIP_NO_INDEX": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-P", folder.parent / "tools" / "hand_in.py"],
+        cwd=folder,
+        env=os.environ | scratch | own,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    lines = queue.SimpleQueue()
+
+    def listen():
+        for _ in range(STEPS):
+            lines.put(process.stdout.readline(STEPS))
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
     try:
-        read(path)
-    except Refused as refused:
-        return ok | {"right": 0, "remarks": str(refused)}
-    while left:
-        current, again = None, False
-        for kind, said in steps(path, chapter, left, seconds):
-            if kind == "begins":
-                current = said
-            elif kind == "stopped":
-                remarks.append(f"{current or 'the cells before the checks'}: {said}")
-                again = current is not None
-            elif kind == "remark":
-                remarks += [said] if said not in remarks else []
-            else:
-                ok[kind] = int(said[0])
-                remarks += [] if said[0] else [f"{kind}: {said[1]}"]
-                left.pop(kind)
-        if not again:
+        with contextlib.suppress(OSError):  # it may be dead already
+            process.stdin.write(json.dumps(job).encode())
+            process.stdin.close()
+        why = ""
+        while not why:
+            try:
+                step = json.loads(lines.get(timeout=EVERY))
+                if step == ["end"]:
+                    return
+                yield step
+            except queue.Empty:
+                why = "" if process.poll() is None else EARLY
+            except ValueError:  # its last word, or nonsense
+                why = EARLY
+            if time.monotonic() > end:
+                why = f"not done after {seconds:g} seconds"
+            why = why or too_much([one for one in children() if one not in before], gigabytes)
+        yield ["stopped", why]
+    finally:
+        end_all(process, before)
+        listener.join(timeout=1)
+        process.stdout.close()
+
+
+# --- one hand-in, and all of them -----------------------------------------------------------------
+
+
+def grade(cells, files, chapter: Chapter, calls, seconds=120.0, gigabytes=4.0) -> tuple[dict, list]:
+    """For each check whether it is right, and its words; and what else was seen. Takes what `code_cells`, `course`, `check_calls` give.
+
+    What counts was said by a process that came to its end. A cell or a check that kept one from it
+    is left out, and the others are run again.
+    """
+    verdicts = dict.fromkeys(calls, (False, NOT_ASKED))
+    calls, remarks = dict(calls), {}
+    shared = {name: content for name, content in files.items() if name.startswith("shared/")}
+    for _ in range(len(calls) + 3):
+        found, current, why = {}, None, ""
+        job = {"checks": chapter.name, "calls": calls, "cells": cells, "gigabytes": gigabytes}
+        with copied(files) as folder, adopting():
+            (work := folder / chapter.folder.name).mkdir(exist_ok=True)
+            for step in steps(work, job, seconds, gigabytes):
+                match step:
+                    case ["begins", str() | int() as current]:
+                        pass
+                    case ["verdict", str() as name, bool() as ok, str() as text]:
+                        found[name] = ok, text
+                    case ["remark", str() as text]:
+                        remarks[text] = None
+                    case ["stopped", why]:
+                        pass
+            if theirs := changed(shared, folder):
+                text = f"not counted, since the notebook changed {', '.join(theirs[:3])}"
+                found = dict.fromkeys(found, (False, text))
+        if not why:
+            verdicts |= {name: found[name] for name in calls if name in found}
             break
-        left.pop(current)
-    return ok | {"right": sum(ok.values()), "remarks": " | ".join(remarks)}
+        if current in calls:
+            verdicts[current] = False, why
+            del calls[current]
+        else:
+            remarks[f"code cell {current}: {why}" if current else why] = None
+            if not current:
+                break
+            cells = [cell for cell in cells if cell[0] != current]
+    return verdicts, list(remarks)[:20]
 
 
-def main(arguments: list[str] | None = None) -> int:
+def one_line(text: str) -> str:
+    """The text without line breaks and what cannot be printed, and cut."""
+    text = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... (cut)"
+
+
+def no_formula(text: str) -> str:
+    """The text in one line, with a quotation mark before it if Excel would compute it."""
+    text = one_line(text)
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def feedback(name: str, verdicts: dict, remarks: list[str]) -> str:
+    """What a student gets back: each exercise, and what its check said."""
+    right = sum(ok for ok, _ in verdicts.values())
+    lines = [f"{one_line(name)}: {right} of {len(verdicts)}", ""]
+    for check, (ok, text) in verdicts.items():
+        lines += [f"{int(ok)}  {check}", f"   {one_line(text)}"]
+    lines += ["", "Besides:", *(f"   {one_line(text)}" for text in remarks)] if remarks else []
+    return "\n".join(lines) + "\n"
+
+
+def hand_ins(folder: Path) -> dict[str, bytes]:
+    """The notebooks below a folder, by name, without what Jupyter and the Mac put beside them."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        hidden = any(part.startswith((".", "__MACOSX")) for part in name.parts)
+        if path.suffix.lower() == ".ipynb" and path.is_file() and not hidden:
+            found[name.as_posix()] = path.read_bytes() if path.stat().st_size <= LARGEST else b""
+    return found
+
+
+def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tools.grade", description=__doc__.split("\n")[0]
     )
@@ -123,35 +285,50 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("handed_in", type=Path, help="a folder of notebooks, at any depth")
     parser.add_argument("table", type=Path, help="the CSV file to write; it must not exist")
     parser.add_argument("--seconds", type=float, default=120, help="for one notebook")
+    parser.add_argument("--gigabytes", type=float, default=4, help="of memory, for one notebook")
     chosen = parser.parse_args(arguments)
-    found = {one.folder.name: one for one in chapters(ROOT)}
-    paths = sorted(chosen.handed_in.rglob("*.ipynb"))
-    paths = [path for path in paths if ".ipynb_checkpoints" not in path.parts]
-    if chosen.chapter.rstrip("/") not in found:
+    found = {one.folder.name: one for one in chapters(root)}
+    chapter, papers = found.get(chosen.chapter.rstrip("/")), hand_ins(chosen.handed_in)
+    letters = chosen.table.with_name(f"{chosen.table.stem}-feedback")
+    if not chapter:
         parser.error(f"no chapter {chosen.chapter!r}; there are {', '.join(found)}")
-    if not paths:
+    if not papers:
         parser.error(f"no notebook in {chosen.handed_in}")
-    if chosen.table.exists():
-        parser.error(f"{chosen.table} exists; name another file, or move it away")
-    chapter, table = found[chosen.chapter.rstrip("/")], chosen.table.absolute()
-    paths = [(path.relative_to(chosen.handed_in).as_posix(), path.absolute()) for path in paths]
-    calls = check_calls(chapter.folder / "exercises.ipynb")
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        open(table, "x", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, ["notebook", *calls, "right", "remarks"])
-        writer.writeheader()
-        for name, path in paths:
-            work = Path(folder, "work")
-            shutil.copytree(chapter.folder, work, ignore=shutil.ignore_patterns("*.ipynb"))
-            with contextlib.chdir(work):  # what a notebook writes is thrown away
-                line = grade(path, chapter, calls, chosen.seconds)
-            shutil.rmtree(work)
-            writer.writerow({"notebook": name} | line)
+    for path in (chosen.table, letters):
+        if path.exists():
+            parser.error(f"{path} exists; name another file, or move it away")
+    calls, files = check_calls(chapter.folder / "exercises.ipynb"), course(root)
+    told = set()
+    with open(chosen.table, "x", newline="", encoding="utf-8-sig") as file:
+        writer = csv.writer(file)
+        writer.writerow(["notebook", *calls, "right", "remarks"])
+        for name, data in papers.items():
+            verdicts, remarks = dict.fromkeys(calls, (False, NOT_ASKED)), []
+            try:
+                cells = code_cells(data)
+                verdicts, remarks = grade(
+                    cells, files, chapter, calls, chosen.seconds, chosen.gigabytes
+                )
+            except Refused as refused:
+                remarks = [str(refused)]
+            if new := [one for one in changed(files, root) if one not in told]:
+                told.update(new)
+                remarks.append(f"{new[0]} of your own copy of the course has changed: restore it")
+            letter = letters / f"{name}.txt"
+            letter.parent.mkdir(parents=True, exist_ok=True)
+            letter.write_text(feedback(name, verdicts, remarks), encoding="utf-8")
+            points = [int(ok) for ok, _ in verdicts.values()]
+            wrong = [
+                f"{check}: {said}"
+                for check, (ok, said) in verdicts.items()
+                if not ok and said != NOT_ASKED
+            ]
+            writer.writerow(
+                [no_formula(name), *points, sum(points), no_formula(" | ".join(remarks + wrong))]
+            )
             file.flush()
-            print(f"{name}: {line['right']} of {len(calls)}")
-    return 0
+            print(f"{one_line(name)}: {sum(points)} of {len(calls)}")
+    return int(bool(told))
 
 
 if __name__ == "__main__":
