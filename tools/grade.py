@@ -2,20 +2,22 @@
 
     python -m tools.grade ch03_attention handed_in grades.csv [--seconds 120] [--gigabytes 4]
 
-Every notebook below `handed_in` gets a line: 1 or 0 for each check, their sum, and what the failed checks
-said; and a text to give back, in the folder `grades-feedback`. IPython runs the cells in their order, as
-Jupyter does; a check is asked at its place in the notebook, and again after the last cell.
+Every notebook below `handed_in` gets a line in the table: 1 or 0 for each check, their sum, and what the
+failed checks said. The folder `grades-feedback` gets a text for each to give back. IPython runs the cells
+from top to bottom, as Jupyter would; a check judges where the notebook calls it, and if it does not pass
+there, once more after the last cell.
 
-Each notebook runs in a process of its own, on a fresh copy of the course. The process is ended with all
-that it has started: when it has come to its end, after so many seconds, or when together they take more
-than so many gigabytes or are more than 50 (looked at four times a second). Nothing printed is kept, and on
-Linux no file may exceed 1 GB. On macOS and Windows, what outlives its parent there is not found.
+Each notebook runs in a process of its own, on a fresh copy of the course. The process and everything it
+started are ended when it is done, when its time is up, or when together they use too much memory or are
+more than 50 (checked four times a second; on Linux no single process gets more memory than that, and no
+file more than 1 GB). Printed output is thrown away. What a notebook started and then left behind without a
+parent is found on Linux only.
 
-That is no sandbox: it runs what students wrote, with your rights and your network; it may read and change
-whatever you may, fill the disk, or end this command. Nor are points a proof, since a check runs in one
-process with the answer. Changed checks, early ends and looks at the grader's frames are noticed, and a
-change of your own copy of the course is told; but whoever has read `tools/hand_in.py` can forge a point
-unseen. Use an account, or a container, that holds nothing of value.
+This is no sandbox. It runs what students wrote, with your rights and your network: a notebook can read and
+change whatever you can, fill the disk, or stop this command. And points prove nothing, because a check runs
+in the same process as the answer. Changed checks, early exits and looks at the grader's frames are noticed
+where people usually try them, and you are told if your own copy of the course has changed; but anyone who
+reads `tools/hand_in.py` can forge points unseen. Use an account or a container that holds nothing of value.
 """
 
 import argparse
@@ -43,12 +45,12 @@ from tools import ROOT, Chapter, Refused, chapters, read
 
 PROCESSES = 50
 EVERY = 0.25  # seconds between two looks at a notebook's processes
-STEPS = 10_000  # as many lines are heard of one process, and as many bytes of a line
-LONGEST = 2000  # characters of all remarks together; a cell of Excel holds 32,767
+STEPS = 10_000  # lines read from one process, and bytes of a line
+LONGEST = 2000  # characters of a cell of the table; Excel allows 32,767
 LARGEST = 64 * 2**20  # bytes of a file that is read
-FORMULA = tuple("=+-@＝＋－＠")  # what Excel computes begins with one of these
+FORMULA = tuple("=+-@＝＋－＠")  # how a formula begins
 EARLY = "its process ended early: it crashed, was killed, or called os._exit"
-NOT_ASKED = "not asked, since the cells came to no end"
+UNCHECKED = "not checked: the notebook's cells never finished"
 
 
 def check_calls(path: Path) -> dict[str, str]:
@@ -91,7 +93,7 @@ def course(root: Path) -> dict[str, bytes]:
 
 @contextlib.contextmanager
 def copied(files: dict[str, bytes]) -> Iterator[Path]:
-    """A folder that holds these files, thrown away afterwards with all that came into it."""
+    """A folder that holds these files, thrown away afterwards with everything in it."""
     with tempfile.TemporaryDirectory(prefix="hand-in-", ignore_cleanup_errors=True) as folder:
         for name, content in files.items():
             path = Path(folder, "course", name)
@@ -101,7 +103,7 @@ def copied(files: dict[str, bytes]) -> Iterator[Path]:
 
 
 def changed(files: dict[str, bytes], root: Path) -> list[str]:
-    """The files that are not there as they were."""
+    """The files that are gone or have changed."""
 
     def same(path: Path, was: bytes) -> bool:
         return path.is_file() and path.stat().st_size == len(was) and path.read_bytes() == was
@@ -114,7 +116,7 @@ def changed(files: dict[str, bytes], root: Path) -> list[str]:
 
 @contextlib.contextmanager
 def adopting() -> Iterator[None]:
-    """On Linux: a process whose parent has ended becomes a child of this one, and so is found."""
+    """On Linux, a process whose parent has ended becomes a child of this one, and so is found."""
     adopt = ctypes.CDLL(None).prctl if sys.platform == "linux" else lambda *args: None
     adopt(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     try:
@@ -135,14 +137,13 @@ def too_much(processes: list[psutil.Process], gigabytes: float) -> str:
             memory = one.memory_info()
             taken += memory.rss - getattr(memory, "shared", 0)
     if taken > gigabytes * 2**30:
-        return f"ended, since it took more than {gigabytes:g} GB of memory"
-    return f"ended, since it had more than {PROCESSES} processes" * (len(processes) > PROCESSES)
+        return f"stopped: it used more than {gigabytes:g} GB of memory"
+    return f"stopped: it had more than {PROCESSES} processes" * (len(processes) > PROCESSES)
 
 
 def end_all(process: subprocess.Popen, before: list[psutil.Process]) -> None:
     """End a notebook's process and what it has started."""
-    found = [process]
-    while found:
+    for _ in range(100):  # what was on its way when it was looked for
         found = [one for one in children() if one not in before]
         for act in (psutil.Process.suspend, psutil.Process.kill):  # suspended, it starts no other
             for one in found:
@@ -151,14 +152,17 @@ def end_all(process: subprocess.Popen, before: list[psutil.Process]) -> None:
         with contextlib.suppress(OSError, AttributeError):
             os.killpg(process.pid, signal.SIGKILL)
         psutil.wait_procs(found, timeout=1)
+        if not found:
+            break
     process.wait()
 
 
 def steps(folder: Path, job: dict, seconds: float, gigabytes: float) -> Iterator[list]:
-    """What `tools.hand_in` says of the job; at last "end", or "stopped" and why."""
+    """What `tools/hand_in.py` says about a job, step by step; if it does not finish, at last "stopped" and why."""
     before, end = children(), time.monotonic() + seconds
     scratch = dict.fromkeys(("TMPDIR", "TEMP", "TMP", "IPYTHONDIR"), str(folder.parents[1]))
-    own = {"PYTHONPATH": str(folder.parent), "MPLBACKEND": "Agg", "PIP_NO_INDEX": "1"}
+    own = {"PYTHONPATH": str(folder.parent), "MPLBACKEND": "Agg"}
+    own |= {"PIP_NO_INDEX": "1"}  # `!pip install` brings nothing new into your environment
     process = subprocess.Popen(
         [sys.executable, "-P", folder.parent / "tools" / "hand_in.py"],
         cwd=folder,
@@ -188,7 +192,7 @@ def steps(folder: Path, job: dict, seconds: float, gigabytes: float) -> Iterator
                 yield step
             except queue.Empty:
                 why = "" if process.poll() is None else EARLY
-            except ValueError:  # its last word, or nonsense
+            except (ValueError, RecursionError):  # its last word, or nonsense
                 why = EARLY
             if time.monotonic() > end:
                 why = f"not done after {seconds:g} seconds"
@@ -204,12 +208,12 @@ def steps(folder: Path, job: dict, seconds: float, gigabytes: float) -> Iterator
 
 
 def grade(cells, files, chapter: Chapter, calls, seconds=120.0, gigabytes=4.0) -> tuple[dict, list]:
-    """For each check whether it is right, and its words; and what else was seen. Takes what `code_cells`, `course`, `check_calls` give.
+    """For each check `(right, what it said)`, and the other remarks; from `code_cells`, `course` and `check_calls`.
 
-    What counts was said by a process that came to its end. A cell or a check that kept one from it
-    is left out, and the others are run again.
+    Only a process that came to its end is believed. A cell or a check that kept it from its end is
+    left out, and everything else runs again.
     """
-    verdicts = dict.fromkeys(calls, (False, NOT_ASKED))
+    verdicts = dict.fromkeys(calls, (False, UNCHECKED))
     calls, remarks = dict(calls), {}
     shared = {name: content for name, content in files.items() if name.startswith("shared/")}
     for _ in range(len(calls) + 3):
@@ -228,7 +232,7 @@ def grade(cells, files, chapter: Chapter, calls, seconds=120.0, gigabytes=4.0) -
                     case ["stopped", why]:
                         pass
             if theirs := changed(shared, folder):
-                text = f"not counted, since the notebook changed {', '.join(theirs[:3])}"
+                text = f"not counted: the notebook changed {', '.join(theirs[:3])}"
                 found = dict.fromkeys(found, (False, text))
         if not why:
             verdicts |= {name: found[name] for name in calls if name in found}
@@ -251,8 +255,8 @@ def one_line(text: str) -> str:
 
 
 def no_formula(text: str) -> str:
-    """The text in one line, with a quotation mark before it if Excel would compute it."""
-    text = one_line(text)
+    """The text in one line, in which Excel finds nothing to compute, whatever it takes for a separator."""
+    text = one_line(text).replace(";", ",")
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
@@ -262,7 +266,7 @@ def feedback(name: str, verdicts: dict, remarks: list[str]) -> str:
     lines = [f"{one_line(name)}: {right} of {len(verdicts)}", ""]
     for check, (ok, text) in verdicts.items():
         lines += [f"{int(ok)}  {check}", f"   {one_line(text)}"]
-    lines += ["", "Besides:", *(f"   {one_line(text)}" for text in remarks)] if remarks else []
+    lines += ["", "Also:", *(f"   {one_line(text)}" for text in remarks)] if remarks else []
     return "\n".join(lines) + "\n"
 
 
@@ -303,7 +307,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
         writer = csv.writer(file)
         writer.writerow(["notebook", *calls, "right", "remarks"])
         for name, data in papers.items():
-            verdicts, remarks = dict.fromkeys(calls, (False, NOT_ASKED)), []
+            verdicts, remarks = dict.fromkeys(calls, (False, UNCHECKED)), []
             try:
                 cells = code_cells(data)
                 verdicts, remarks = grade(
@@ -313,7 +317,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
                 remarks = [str(refused)]
             if new := [one for one in changed(files, root) if one not in told]:
                 told.update(new)
-                remarks.append(f"{new[0]} of your own copy of the course has changed: restore it")
+                remarks.append(f"{new[0]} in your own copy of the course has changed: restore it")
             letter = letters / f"{name}.txt"
             letter.parent.mkdir(parents=True, exist_ok=True)
             letter.write_text(feedback(name, verdicts, remarks), encoding="utf-8")
@@ -321,10 +325,10 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
             wrong = [
                 f"{check}: {said}"
                 for check, (ok, said) in verdicts.items()
-                if not ok and said != NOT_ASKED
+                if not ok and said != UNCHECKED
             ]
             writer.writerow(
-                [no_formula(name), *points, sum(points), no_formula(" | ".join(remarks + wrong))]
+                [no_formula(name), *points, sum(points), no_formula(" | ".join(wrong + remarks))]
             )
             file.flush()
             print(f"{one_line(name)}: {sum(points)} of {len(calls)}")
@@ -332,4 +336,5 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="replace")  # a name that the terminal cannot show
     sys.exit(main())

@@ -1,15 +1,16 @@
 """One hand-in and the course's checks on it, in a process of its own, which `tools.grade` starts.
 
-It is a script, since importing `tools` takes seconds: it reads a job, and says what happens, a JSON list a
-line. IPython runs the cells, so they mean what they mean in Jupyter. What the checks stand on is compared
-with what it was before the first cell: the loaded modules of `shared`, and what STAND_ON names. That
-notices what people try, and no more: what a student writes runs in this very process, and can do all that
-this module can.
+It is a script, because importing `tools` takes seconds. It reads a job and reports what happens, one JSON
+list a line. IPython runs the cells, so they mean what they mean in Jupyter. Whatever the checks rely on is
+compared with what it was before the first cell: the loaded modules of `shared`, and what RELIED_ON names.
+That catches the usual tricks and no more, since a student's code runs in this very process and can do
+everything that this module can.
 """
 
 import ast
 import asyncio
 import builtins
+import contextlib
 import functools
 import importlib
 import json
@@ -28,15 +29,17 @@ from traitlets.config import Config
 
 LONGEST = 500  # characters of a remark
 LARGEST = 2**30  # bytes of a file that a notebook writes
-STAND_ON = (
+RELIED_ON = (
     "builtins functools inspect json math os torch torch.Tensor torch.nn.Module torch.nn.functional"
 )
+NOTEBOOK = ("<ipython", "<string>", os.getcwd())  # where code of a notebook comes from
 FRAMES = ("tb_frame", "gi_frame", "cr_frame", "ag_frame")
+SHOWN = ("__repr__", "__str__", "__format__")  # a notebook may show tensors as it likes
 DECIDES = "eq ne lt le gt ge bool class getattribute torch_function array_ufunc".split()
 
 
 class Shell(InteractiveShell):
-    """IPython without windows, and without an end: `exit` in a cell ends nothing."""
+    """IPython without windows, in which `exit` ends nothing."""
 
     def enable_gui(self, gui=None):
         pass
@@ -46,7 +49,7 @@ class Shell(InteractiveShell):
 
 
 def nobody_answers(prompt=""):
-    raise EOFError("input() asks, but nobody answers while notebooks are graded: assign a value")
+    raise EOFError("nobody answers input() while notebooks are graded: assign a value instead")
 
 
 def said(error: BaseException) -> str:
@@ -62,7 +65,7 @@ def said(error: BaseException) -> str:
 
 
 def parts(thing, depth: int = 3) -> list:
-    """A value, and what a list, a dict or a function is made of: to be compared by identity."""
+    """A value, and what a list, a dict or a function is made of, to be compared by identity."""
     if type(thing) in (list, tuple, set, dict):
         return [thing, *thing, *(thing.values() if type(thing) is dict else ())]
     if type(thing) is not FunctionType or not depth:
@@ -74,7 +77,7 @@ def parts(thing, depth: int = 3) -> list:
 
 
 def marks(loaded: list[str]) -> dict[str, list]:
-    """The parts of all that the checks stand on, by name: these modules of the course, and STAND_ON."""
+    """The parts of everything the checks rely on, by name: these modules of the course, and RELIED_ON."""
     found = {}
     for name in loaded:
         found[name] = [sys.modules.get(name)]
@@ -85,21 +88,28 @@ def marks(loaded: list[str]) -> dict[str, list]:
             if isinstance(thing, type) and thing.__module__ == name:
                 for inner, part in list(vars(thing).items()):
                     found[f"{name}.{key}.{inner}"] = parts(part)
-    for name in STAND_ON.split():
+    for name in RELIED_ON.split():
         owner = locate(name) if name.split(".")[0] in sys.modules else None
         for base in reversed(getattr(owner, "__mro__", (owner,) if owner else ())):
-            found |= {f"{name}.{key}": [v] for key, v in list(vars(base).items()) if callable(v)}
+            for key, thing in list(vars(base).items()):
+                if (
+                    callable(thing) and key not in SHOWN
+                ):  # PyTorch replaces functions of its own, too
+                    code = getattr(thing, "__code__", None)
+                    library = code and not code.co_filename.startswith(NOTEBOOK)
+                    found[f"{name}.{key}"] = ["a library's"] if library else [thing]
     return found
 
 
 def changes(before: dict[str, list], now: dict[str, list]) -> list[str]:
-    """The names whose parts are others than before; of what was added, those of the course."""
+    """The names whose parts have changed, and what was added to the course; an outer name stands for inner ones."""
     names = [*before, *(name for name in now if name.startswith("shared") and name not in before)]
-    return [n for n in names if [*map(id, before.get(n, ()))] != [*map(id, now.get(n, ()))]]
+    found = [n for n in names if [*map(id, before.get(n, ()))] != [*map(id, now.get(n, ()))]]
+    return [n for n in found if not n.startswith(tuple(f"{other}." for other in found))]
 
 
 def guard(event: str, args: tuple) -> None:
-    """An audit hook: the frames of this module, with all that they hold, are not for notebooks."""
+    """An audit hook: a notebook gets PermissionError if it reaches for a frame, and so for ours."""
     looks = event == "sys._getframe" or event == "object.__getattr__" and args[1] in FRAMES
     if not looks or guard.busy:
         return
@@ -108,20 +118,20 @@ def guard(event: str, args: tuple) -> None:
         frame = sys._getframe(1)
         while frame and frame.f_code.co_filename == guard.inspect:
             frame = frame.f_back
-        if frame and frame.f_code.co_filename.startswith(("<ipython", "<string>", guard.folder)):
-            raise PermissionError("a notebook may not look at the frames of those who call it")
+        if frame and frame.f_code.co_filename.startswith(NOTEBOOK):
+            raise PermissionError("a notebook may not look at the frames of its callers")
     finally:
         guard.busy = False
 
 
-guard.busy, guard.inspect, guard.folder = False, locate("inspect").__file__, os.getcwd()
+guard.busy, guard.inspect = False, locate("inspect").__file__
 
 
 # --- answers --------------------------------------------------------------------------------------
 
 
 def refuse_yes_men(name: str, value) -> None:
-    """TypeError for an object that decides itself what it equals, also for one in a list or a dict."""
+    """TypeError for an object that decides for itself what it equals; also for one in a list or a dict."""
     inner = value.values() if type(value) is dict else value
     for one in [value, *(inner if type(value) in (list, tuple, dict) else ())]:
         kind = type(one)
@@ -129,16 +139,16 @@ def refuse_yes_men(name: str, value) -> None:
         yes = any(f"__{word}__" in names for names in own for word in DECIDES)
         try:
             yes = yes or bool(one == object())
-        except Exception:  # a tensor or a table, which is compared with its like only
+        except Exception:  # a tensor or a table, which can be compared with its own kind only
             pass
         if yes:
             raise TypeError(
-                f"{name} is a {kind.__name__}, which decides itself what it equals; use a plain value"
+                f"{name} is a {kind.__name__}, which decides for itself what it equals; use a plain value"
             )
 
 
 def asked(check: Callable) -> Callable:
-    """The check, for which answers that are yes-men, or return them, raise TypeError."""
+    """The check, but with answers that raise TypeError if they return such an object, or are one."""
 
     def plain(answer):
         refuse_yes_men("the answer", answer)
@@ -160,7 +170,7 @@ def asked(check: Callable) -> Callable:
 
 
 def limit(gigabytes: float) -> None:
-    """On Linux: so much more memory than now, and no endless file."""
+    """On Linux, limit the memory taken from now on, and the size of a file."""
     process = psutil.Process()
     if hasattr(process, "rlimit"):
         most = process.memory_info().vms + int(gigabytes * 2**30)
@@ -176,12 +186,23 @@ def same_code(source: str, call: str) -> bool:
         return False
 
 
+def imports(module: ModuleType) -> set[str]:
+    """The modules of `shared` that a module imports, also those that its functions import."""
+    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    names = {node.module for node in found if (node.module or "").startswith("shared.")}
+    return names | {
+        f"shared.{a.name}" for node in found if node.module == "shared" for a in node.names
+    }
+
+
 async def run(job: dict, tell: Callable) -> None:
-    """Run the cells in their order, each check at its place, and at the end again what is not right."""
+    """Run the cells from top to bottom, each check in its place, and at the end those that did not pass."""
     sys.path.insert(0, os.getcwd())  # as in Jupyter: modules beside the notebook
     checks = importlib.import_module(f"shared.checks.{job['checks']}")
-    for name in re.findall(r"from (shared\.\w+) import", Path(checks.__file__).read_text("utf-8")):
-        importlib.import_module(name)  # before somebody changes it
+    for name in imports(checks) | imports(sys.modules["shared.checks"]):
+        with contextlib.suppress(ImportError):  # the check that needs it will say so
+            importlib.import_module(name)  # before somebody changes it
     course = SimpleNamespace(**{name: asked(getattr(checks, name)) for name in job["calls"]})
     builtins.input = nobody_answers
     shell = Shell.instance(config=Config(HistoryManager={"enabled": False}), xmode="Minimal")
@@ -197,7 +218,7 @@ async def run(job: dict, tell: Callable) -> None:
         except BaseException as error:  # a function that is missing, or an exit in an answer
             ok, text = False, said(error)
         if changed := changes(before, marks(loaded)):
-            ok, text = False, f"not counted, since the notebook changed {', '.join(changed[:3])}"
+            ok, text = False, f"not counted: the notebook changed {', '.join(changed[:3])}"
         right.update([name] if ok else [])
         tell("verdict", name, ok, text[:LONGEST])
 
@@ -236,13 +257,9 @@ async def run(job: dict, tell: Callable) -> None:
 
 
 def main() -> None:
-    job, channel, encode, write = (
-        json.load(sys.stdin),
-        os.dup(1),
-        json.JSONEncoder().encode,
-        os.write,
-    )
-    for standard in range(3):  # what is printed is nobody's, and fills no memory
+    job, channel = json.load(sys.stdin), os.dup(1)
+    encode, write = json.JSONEncoder().encode, os.write
+    for standard in range(3):  # what is printed is thrown away
         os.dup2(os.open(os.devnull, os.O_RDWR), standard)
 
     def tell(*step):
