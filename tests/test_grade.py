@@ -19,7 +19,7 @@ from notebooks import code, notebook, save, text
 import shared.attention
 import shared.checks.ch03 as ch03
 from shared import checks
-from tools import ROOT, chapters, grade, hand_in
+from tools import ROOT, chapters, grade, processes, tampering
 
 NAMES = ["double", "half", "whole"]
 CHECKS = """
@@ -76,7 +76,7 @@ def graded(root, *sources, **limits):
     chapter = chapters(root)[0]
     calls = grade.check_calls(chapter.folder / "exercises.ipynb")
     cells = list(enumerate(map(str.strip, sources), start=1))
-    return grade.grade(cells, grade.course(root), chapter, calls, **limits)
+    return grade.grade(cells, processes.course(root), chapter, calls, **limits)
 
 
 def points(verdicts):
@@ -207,7 +207,7 @@ def test_an_end_within_an_answer_is_noticed_and_costs_its_own_point_only(root):
     leaves = "import os\ndef half(x):\n    os._exit(0)"
     verdicts, remarks = graded(root, RIGHT, leaves, "1 / 0", "this is no Python")
     assert points(verdicts) == ["double", "whole"]
-    assert verdicts["half"] == (False, grade.EARLY)
+    assert verdicts["half"] == (False, processes.EARLY)
     assert remarks == [
         "code cell 3: ZeroDivisionError: division by zero",
         "code cell 4: SyntaxError: invalid syntax (line 1)",
@@ -243,7 +243,9 @@ def test_limits_and_what_was_started_ends(root):
         "5: stopped: it had more than 50 processes",
     ]
     assert alive(word) == []
-    assert grade.too_much([psutil.Process()], 0.001).startswith("stopped: it used more than 0.001")
+    assert processes.too_much([psutil.Process()], 0.001).startswith(
+        "stopped: it used more than 0.001"
+    )
 
 
 def test_what_never_ends_is_stopped(root):
@@ -294,20 +296,20 @@ def other(*args):
 )
 def test_changed_checks_are_named(owner, key, value, named, monkeypatch):
     loaded = [name for name in sys.modules if name.split(".")[0] == "shared"]
-    before = hand_in.marks(loaded)
-    assert hand_in.changes(before, hand_in.marks(loaded)) == []
+    before = tampering.marks(loaded)
+    assert tampering.changes(before, tampering.marks(loaded)) == []
     monkeypatch.setattr(owner, key, value, raising=False)
-    now = hand_in.marks(loaded)
+    now = tampering.marks(loaded)
     monkeypatch.undo()
-    assert named in hand_in.changes(before, now)
+    assert named in tampering.changes(before, now)
 
 
 def test_changed_lists_and_modules_are_named(monkeypatch):
     loaded = ["shared.attention", "shared.checks.ch03"]
-    before = hand_in.marks(loaded)
+    before = tampering.marks(loaded)
     monkeypatch.setattr(ch03, "_MISTAKES", ch03._MISTAKES[1:])
     monkeypatch.setitem(sys.modules, "shared.attention", mock.Mock())
-    found = hand_in.changes(before, hand_in.marks(loaded))
+    found = tampering.changes(before, tampering.marks(loaded))
     assert {"shared.checks.ch03._MISTAKES", "shared.attention"} <= {*found}
 
 
@@ -316,7 +318,7 @@ YES = type("Yes", (float,), {"__module__": "__main__", "__lt__": other, "__sub__
 
 @pytest.mark.parametrize("value", [mock.ANY, YES(1), [1, mock.ANY], {"a": YES(2)}], ids=str)
 def test_an_object_that_says_yes_is_refused_with_a_sentence(value):
-    check = hand_in.asked(checks.exercise(lambda answer: "yes" if answer() == 3 else "no"))
+    check = tampering.asked(checks.exercise(lambda answer: "yes" if answer() == 3 else "no"))
     result = check(lambda: value)
     assert (
         not result.ok
