@@ -101,7 +101,7 @@ ODD = [
     "%%html\n<b>three</b>",
     "%%capture kept\nprint(4)",
     "exit",
-    "def whole(x):\n    get_ipython().run_line_magic('pwd', '')\n    return int(x)\n%pwd\nwhole(5.5)",
+    "import builtins\ndef whole(x):\n    builtins.get_ipython().run_line_magic('pwd', '')\n    return int(x)\n%pwd\nwhole(5.5)",
     "Out[13], _, In[1]",
     "name = input('Who are you?')",
     "import warnings, collections\nwarnings.warn('old')\ncollections.namedtuple('P', 'x')(1)",
@@ -121,6 +121,7 @@ def test_a_folder_becomes_a_table_and_letters(root, tmp_path, capsys):
     (students / "cleo.ipynb").write_text('{"nbformat": 4}')
     (students / "__MACOSX").mkdir()
     (students / "__MACOSX" / "._bob.ipynb").write_bytes(b"\0\5\x16\7")
+    save(odd, students / ".ipynb_checkpoints" / "bob-checkpoint.ipynb")
     hostile = f"""
 import os, pathlib, shared.checks
 for path in (shared.checks.__file__, {str(root / "shared" / "small.py")!r}):

@@ -117,7 +117,7 @@ async def run(job: dict, tell: Callable) -> None:
         )
         return done.error_before_exec or done.error_in_exec
 
-    with shell.builtin_trap:  # `display` is there for an answer, too
+    with shell.builtin_trap:  # what it adds to Python is there for answers, too
         before = tampering.marks(loaded)
         limit(job["gigabytes"])
         sys.addaudithook(tampering.guard)

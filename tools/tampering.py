@@ -49,10 +49,9 @@ def marks(loaded: list[str]) -> dict[str, list]:
         owner = locate(name) if name.split(".")[0] in sys.modules else None
         for base in reversed(getattr(owner, "__mro__", (owner,) if owner else ())):
             for key, thing in list(vars(base).items()):
-                if (
-                    callable(thing) and key not in SHOWN
-                ):  # PyTorch replaces functions of its own, too
+                if callable(thing) and key not in SHOWN:
                     code = getattr(thing, "__code__", None)
+                    # PyTorch replaces functions of its own, too
                     library = code and not code.co_filename.startswith(NOTEBOOK)
                     found[f"{name}.{key}"] = ["a library's"] if library else [thing]
     return found
