@@ -1,31 +1,40 @@
 """Grade a folder of handed-in exercises: which checks of a chapter does each notebook pass?
 
-    python -m tools.grade ch03_attention handed_in grades.csv [--seconds 120]
+    python -m tools.grade ch03_attention handed_in grades.csv [--seconds 120] [--gigabytes 4]
 
-Every notebook below `handed_in` gets a line: 1 or 0 for each check, their sum, and what the failed
-checks said. The checks are those of the course, whatever stands in the notebook. Each notebook runs
-in a process of its own with a time limit; that is no sandbox: it runs what students wrote, with your
-rights and your network. Use an account, or a container, that holds nothing of value.
+Every notebook below `handed_in` gets a line in the table: 1 or 0 for each check, their sum, and what the
+failed checks said. The folder `grades-feedback` gets a text for each to give back. IPython runs the cells
+from top to bottom, as Jupyter would; a check judges where the notebook calls it, and if it does not pass
+there, once more after the last cell.
+
+Each notebook runs in a process of its own, on a fresh copy of the course. The process and everything it
+started are ended when it is done, when its time is up, or when together they use too much memory or are
+more than 50 (checked four times a second; on Linux no single process gets more memory than that, and no
+file more than 1 GB). Printed output is thrown away. What a notebook started and then left behind without a
+parent is found on Linux only.
+
+This is no sandbox. It runs what students wrote, with your rights and your network: a notebook can read and
+change whatever you can, fill the disk, or stop this command. And points prove nothing, because a check runs
+in the same process as the answer. Changed checks, early exits and looks at the grader's frames are noticed
+where people usually try them, and you are told if your own copy of the course has changed; but anyone who
+reads `tools/hand_in.py` can forge points unseen. Use an account or a container that holds nothing of value.
 """
 
 import argparse
 import ast
-import contextlib
 import csv
-import importlib
-import io
-import multiprocessing
-import os
-import shutil
-import signal
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
+import warnings
 from pathlib import Path
-from types import SimpleNamespace
+
+import nbformat
 
 from tools import ROOT, Chapter, Refused, chapters, read
+from tools.processes import LARGEST, adopting, changed, copied, course, steps
+
+LONGEST = 2000  # characters of a cell of the table; Excel allows 32,767
+FORMULA = tuple("=+-@＝＋－＠")  # how a formula begins
+UNCHECKED = "not checked: the notebook's cells never finished"
 
 
 def check_calls(path: Path) -> dict[str, str]:
@@ -38,84 +47,94 @@ def check_calls(path: Path) -> dict[str, str]:
     return calls
 
 
-def answer(path: Path, chapter: Chapter, calls: dict[str, str], send) -> None:
-    """In a process of its own: run the notebook's cells, then the checks; send each step as a pair."""
-    os.environ["MPLBACKEND"] = "Agg"
-    if hasattr(os, "setsid"):
-        os.setsid()  # what it starts ends with it
-    sys.path.insert(0, os.getcwd())  # as in Jupyter: modules beside the notebook
-    checks = SimpleNamespace(**vars(importlib.import_module(f"shared.checks.{chapter.name}")))
-    names, cells = {"__name__": "__main__"}, [c for c in read(path).cells if c.cell_type == "code"]
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        for number, cell in enumerate(cells, start=1):
-            if cell.source.startswith("check."):
-                continue
-            try:
-                exec(compile(cell.source, f"code cell {number}", "exec"), names)
-            except BaseException as error:  # what a cell raises must not end the others
-                send.send(("remark", f"code cell {number}: {type(error).__name__}: {error}"))
-        for name, call in calls.items():
-            send.send(("begins", name))
-            try:
-                result = eval(call, {**names, "check": checks})
-                send.send((name, (result.ok, result.text)))
-            except BaseException as error:  # a function that is missing, or an exit in an answer
-                send.send((name, (False, f"{type(error).__name__}: {error}")))
-    send.send(("end", ""))
-
-
-def steps(path: Path, chapter: Chapter, calls: dict[str, str], seconds: float) -> Iterator[tuple]:
-    """What `answer` sends, until it ends, dies, or its time is up."""
-    spawn = multiprocessing.get_context("spawn")
-    receive, send = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=answer, args=(path, chapter, calls, send))
-    process.start()
-    send.close()
-    end = time.monotonic() + seconds
+def code_cells(data: bytes) -> list[tuple[int, str]]:
+    """The code cells of a notebook with their numbers. Refused if it cannot be read."""
     try:
-        while receive.poll(max(0, end - time.monotonic())):
-            step = receive.recv()
-            if step[0] == "end":
-                return
-            yield step
-        yield "stopped", f"not done after {seconds:g} seconds"
-    except EOFError:
-        yield "stopped", "its process died"
-    finally:
-        with contextlib.suppress(OSError, AttributeError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.kill()
-        process.join()
+        wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+        with warnings.catch_warnings():  # of cells without an ID
+            warnings.simplefilter("ignore")
+            nb = nbformat.reads(data.decode("utf-16" if wide else "utf-8-sig"), as_version=4)
+        sources = [cell.source for cell in nb.cells if cell.cell_type == "code"]
+        return list(enumerate(sources, start=1))
+    except Exception as error:  # nbformat raises its own errors, jsonschema's, and plain ones
+        raise Refused(f"this is not a notebook that can be read ({str(error)[:200]})") from None
 
 
-def grade(path: Path, chapter: Chapter, calls: dict[str, str], seconds: float) -> dict[str, str]:
-    """One line of the table. A check that does not come to its end costs its own point only."""
-    ok, remarks, left = dict.fromkeys(calls, 0), [], dict(calls)
-    try:
-        read(path)
-    except Refused as refused:
-        return ok | {"right": 0, "remarks": str(refused)}
-    while left:
-        current, again = None, False
-        for kind, said in steps(path, chapter, left, seconds):
-            if kind == "begins":
-                current = said
-            elif kind == "stopped":
-                remarks.append(f"{current or 'the cells before the checks'}: {said}")
-                again = current is not None
-            elif kind == "remark":
-                remarks += [said] if said not in remarks else []
-            else:
-                ok[kind] = int(said[0])
-                remarks += [] if said[0] else [f"{kind}: {said[1]}"]
-                left.pop(kind)
-        if not again:
+def grade(cells, files, chapter: Chapter, calls, seconds=120.0, gigabytes=4.0) -> tuple[dict, list]:
+    """For each check `(right, what it said)`, and the other remarks; from `code_cells`, `course` and `check_calls`.
+
+    Only a process that came to its end is believed. A cell or a check that kept it from its end is
+    left out, and everything else runs again.
+    """
+    verdicts = dict.fromkeys(calls, (False, UNCHECKED))
+    calls, remarks = dict(calls), {}
+    shared = {name: content for name, content in files.items() if name.startswith("shared/")}
+    for _ in range(len(calls) + 3):
+        found, current, why = {}, None, ""
+        job = {"checks": chapter.name, "calls": calls, "cells": cells, "gigabytes": gigabytes}
+        with copied(files) as folder, adopting():
+            (work := folder / chapter.folder.name).mkdir(exist_ok=True)
+            for step in steps(work, job, seconds, gigabytes):
+                match step:
+                    case ["begins", str() | int() as current]:
+                        pass
+                    case ["verdict", str() as name, bool() as ok, str() as text]:
+                        found[name] = ok, text
+                    case ["remark", str() as text]:
+                        remarks[text] = None
+                    case ["stopped", why]:
+                        pass
+            if theirs := changed(shared, folder):
+                text = f"not counted: the notebook changed {', '.join(theirs[:3])}"
+                found = dict.fromkeys(found, (False, text))
+        if not why:
+            verdicts |= {name: found[name] for name in calls if name in found}
             break
-        left.pop(current)
-    return ok | {"right": sum(ok.values()), "remarks": " | ".join(remarks)}
+        if current in calls:
+            verdicts[current] = False, why
+            del calls[current]
+        else:
+            remarks[f"code cell {current}: {why}" if current else why] = None
+            if not current:
+                break
+            cells = [cell for cell in cells if cell[0] != current]
+    return verdicts, list(remarks)[:20]
 
 
-def main(arguments: list[str] | None = None) -> int:
+def one_line(text: str) -> str:
+    """The text without line breaks and what cannot be printed, and cut."""
+    text = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... (cut)"
+
+
+def no_formula(text: str) -> str:
+    """The text in one line, in which Excel finds nothing to compute, whatever it takes for a separator."""
+    text = one_line(text).replace(";", ",")
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def feedback(name: str, verdicts: dict, remarks: list[str]) -> str:
+    """What a student gets back: each exercise, and what its check said."""
+    right = sum(ok for ok, _ in verdicts.values())
+    lines = [f"{one_line(name)}: {right} of {len(verdicts)}", ""]
+    for check, (ok, text) in verdicts.items():
+        lines += [f"{int(ok)}  {check}", f"   {one_line(text)}"]
+    lines += ["", "Also:", *(f"   {one_line(text)}" for text in remarks)] if remarks else []
+    return "\n".join(lines) + "\n"
+
+
+def hand_ins(folder: Path) -> dict[str, bytes]:
+    """The notebooks below a folder, by name, without what Jupyter and the Mac put beside them."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        hidden = any(part.startswith((".", "__MACOSX")) for part in name.parts)
+        if path.suffix.lower() == ".ipynb" and path.is_file() and not hidden:
+            found[name.as_posix()] = path.read_bytes() if path.stat().st_size <= LARGEST else b""
+    return found
+
+
+def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tools.grade", description=__doc__.split("\n")[0]
     )
@@ -123,36 +142,52 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("handed_in", type=Path, help="a folder of notebooks, at any depth")
     parser.add_argument("table", type=Path, help="the CSV file to write; it must not exist")
     parser.add_argument("--seconds", type=float, default=120, help="for one notebook")
+    parser.add_argument("--gigabytes", type=float, default=4, help="of memory, for one notebook")
     chosen = parser.parse_args(arguments)
-    found = {one.folder.name: one for one in chapters(ROOT)}
-    paths = sorted(chosen.handed_in.rglob("*.ipynb"))
-    paths = [path for path in paths if ".ipynb_checkpoints" not in path.parts]
-    if chosen.chapter.rstrip("/") not in found:
+    found = {one.folder.name: one for one in chapters(root)}
+    chapter, papers = found.get(chosen.chapter.rstrip("/")), hand_ins(chosen.handed_in)
+    letters = chosen.table.with_name(f"{chosen.table.stem}-feedback")
+    if not chapter:
         parser.error(f"no chapter {chosen.chapter!r}; there are {', '.join(found)}")
-    if not paths:
+    if not papers:
         parser.error(f"no notebook in {chosen.handed_in}")
-    if chosen.table.exists():
-        parser.error(f"{chosen.table} exists; name another file, or move it away")
-    chapter, table = found[chosen.chapter.rstrip("/")], chosen.table.absolute()
-    paths = [(path.relative_to(chosen.handed_in).as_posix(), path.absolute()) for path in paths]
-    calls = check_calls(chapter.folder / "exercises.ipynb")
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        open(table, "x", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, ["notebook", *calls, "right", "remarks"])
-        writer.writeheader()
-        for name, path in paths:
-            work = Path(folder, "work")
-            shutil.copytree(chapter.folder, work, ignore=shutil.ignore_patterns("*.ipynb"))
-            with contextlib.chdir(work):  # what a notebook writes is thrown away
-                line = grade(path, chapter, calls, chosen.seconds)
-            shutil.rmtree(work)
-            writer.writerow({"notebook": name} | line)
+    for path in (chosen.table, letters):
+        if path.exists():
+            parser.error(f"{path} exists; name another file, or move it away")
+    calls, files = check_calls(chapter.folder / "exercises.ipynb"), course(root)
+    told = set()
+    with open(chosen.table, "x", newline="", encoding="utf-8-sig") as file:
+        writer = csv.writer(file)
+        writer.writerow(["notebook", *calls, "right", "remarks"])
+        for name, data in papers.items():
+            verdicts, remarks = dict.fromkeys(calls, (False, UNCHECKED)), []
+            try:
+                cells = code_cells(data)
+                verdicts, remarks = grade(
+                    cells, files, chapter, calls, chosen.seconds, chosen.gigabytes
+                )
+            except Refused as refused:
+                remarks = [str(refused)]
+            if new := [one for one in changed(files, root) if one not in told]:
+                told.update(new)
+                remarks.append(f"{new[0]} in your own copy of the course has changed: restore it")
+            letter = letters / f"{name}.txt"
+            letter.parent.mkdir(parents=True, exist_ok=True)
+            letter.write_text(feedback(name, verdicts, remarks), encoding="utf-8")
+            points = [int(ok) for ok, _ in verdicts.values()]
+            wrong = [
+                f"{check}: {said}"
+                for check, (ok, said) in verdicts.items()
+                if not ok and said != UNCHECKED
+            ]
+            writer.writerow(
+                [no_formula(name), *points, sum(points), no_formula(" | ".join(wrong + remarks))]
+            )
             file.flush()
-            print(f"{name}: {line['right']} of {len(calls)}")
-    return 0
+            print(f"{one_line(name)}: {sum(points)} of {len(calls)}")
+    return int(bool(told))
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="replace")  # a name that the terminal cannot show
     sys.exit(main())
