@@ -232,7 +232,7 @@ def only_the_top(sample, probabilities):
 WRONG = [
     ("expected_draws", drawn, "you draw"),
     ("expected_draws", by_exponentials, "nan: exp of a large logit overflows"),
-    ("expected_draws", in_place, "have changed"),
+    ("expected_draws", in_place, "changed what it was given"),
     ("expected_draws", expected(likeliest), "argmax"),
     ("expected_draws", expected(lambda x, T: (x * T).softmax(dim=-1)), "multiply"),
     ("expected_draws", expected(lambda x, T: x.softmax(dim=-1)), "temperature is not used"),

@@ -506,7 +506,7 @@ WRONG = [
     ("entries_from_chats", by_role, "the assistant begins"),
     ("entries_from_chats", functools.partial(by_role, empty=False), ""),
     ("entries_from_chats", empty_ones_passed_over, "an empty round before a full one"),
-    ("entries_from_chats", changed_in_place, "were changed"),
+    ("entries_from_chats", changed_in_place, "changed what it was given"),
     ("entries_from_chats", chats(roles=False), "begins"),
     ("entries_from_chats", first_conversation_only, "faulty"),
     ("entries_from_chats", without_input, "lacks"),
@@ -533,7 +533,7 @@ WRONG = [
     ("trained_on", overlap(lambda e: [words(e), e["output"]]), "another answer"),
     ("trained_on", found_within, "part of"),
     ("trained_on", lambda train, test: test, "was not trained on"),
-    ("trained_on", changed_entries, "were changed"),
+    ("trained_on", changed_entries, "changed what it was given"),
     ("trained_on", from_train, "those of train"),
     ("trained_on", lambda *args: (e for e in overlap(words)(*args)), "not generator"),
     (

@@ -245,7 +245,7 @@ def _otherwise(path, wanted):
     return "are the optimizer and the random numbers back, and were they the last thing before training?"
 
 
-@exercise
+@exercise(changes=(1, 2))
 def one_more_epoch(answer):
     """`answer(path, model, optimizer, train_loader, val_loader, tokenizer)` -> train_model_simple's lists."""
     from shared.pretraining import save_checkpoint
@@ -706,7 +706,7 @@ def _compare_copied(model, source, before):
         raise AssertionError(f"{name} is not what GPT-2's tensors hold for it")
 
 
-@exercise
+@exercise(changes=(0,))
 def copy_gpt2(answer):
     """`answer(gpt, params) -> gpt` copies tensors in GPT-2's layout into a GPTModel, tied or not."""
     source = _gpt(1)

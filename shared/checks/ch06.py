@@ -77,7 +77,7 @@ def logits_at_full_context(answer):
     return f"the same logits at {T} tokens as without padding: no real token sees what follows it"
 
 
-@exercise
+@exercise(changes=(0,))
 def optimizer_for(answer):
     """`answer(model, part)` -> an AdamW optimizer that moves that part alone: head, last block or all."""
     from shared.classification import train_only
