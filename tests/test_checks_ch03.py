@@ -382,7 +382,7 @@ SAYS = {
         "zeros after, not renormalised": "not to 1",
         "wrong axis": "not to 1",
         "scores doubled": "with wrong weights",
-        "scores overwritten": "the scores themselves were changed",
+        "scores overwritten": "changed what it was given",
     },
     "repaired_attention": {
         "missing transpose": "did not change",
@@ -405,7 +405,7 @@ SAYS = {
         "the last moved, too": "does the last token keep its place",
         "two tokens exchanged": "a copy of the first token (T=9): the last output depends",
         "the gap itself": "do you return True or False",
-        "the input changed": "the input itself was changed",
+        "the input changed": "changed what it was given",
     },
 }
 SAYINGS = [(exercise, name) for exercise, names in SAYS.items() for name in names]
@@ -418,5 +418,5 @@ def test_names_the_property_that_failed(exercise, name):
 
 
 def test_every_check_is_tested():
-    checks = {name for name, value in vars(check).items() if hasattr(value, "__wrapped__")}
+    checks = {name for name, value in vars(check).items() if hasattr(value, "is_exercise")}
     assert checks == set(WRONG) == set(SAYS)

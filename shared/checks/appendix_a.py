@@ -5,7 +5,7 @@ from itertools import combinations
 import torch
 import torch.nn.functional as F
 
-from shared.checks import exercise, require
+from shared.checks import Verdict, exercise, require
 
 # What a wrong training loop may have done, as the end of "yours is a loop that ..."
 TRAINING_MISTAKES = {
@@ -133,7 +133,7 @@ def _same(one, other):
     return close and torch.allclose(one[0], other[0], atol=1e-9)
 
 
-@exercise
+@exercise(changes=(0,))
 def repaired_training(answer):
     """`answer(model, loader, num_epochs, lr)` trains as train_network does, and returns its losses."""
     for seed, num_epochs in [(1, 3), (2, 1)]:
@@ -152,12 +152,10 @@ def repaired_training(answer):
             for mistakes in combinations(TRAINING_MISTAKES, count):
                 if _same(got, _outcome(None, seed, num_epochs, mistakes)):
                     named = " and ".join(TRAINING_MISTAKES[mistake] for mistake in mistakes)
-                    raise AssertionError(f"yours is a loop that {named}")
+                    raise Verdict(f"yours is a loop that {named}")
         trained_alike = torch.allclose(got[0], _outcome(None, seed, num_epochs, ())[0], atol=1e-9)
         what = "the losses that you return are not" if trained_alike else "the weights become not"
-        raise AssertionError(
-            f"{what} those of section A.7's loop, and no known mistake explains it"
-        )
+        raise Verdict(f"{what} those of section A.7's loop, and no known mistake explains it")
     return "the weights and the losses of section A.7's loop, whatever the size of the last batch"
 
 
@@ -221,9 +219,7 @@ def gradient_is_right(answer):
         draw = torch.Generator().manual_seed(len(shape))
         x = torch.randn(shape, generator=draw, dtype=torch.float64)
         for name, f in HONEST.items():
-            given = x.clone()
-            require(answer(f, given), f"{name} was accused, and its gradient is right")
-            require(given.equal(x), "your experiment changed the x that it was given")
+            require(answer(f, x.clone()), f"{name} was accused, and its gradient is right")
         for name, f in LYING.items():
             require(not answer(f, x.clone()), f"you believed {name}")
         require(answer(FAR_LIAR, x.clone()), "you accused a gradient that is right at x")
@@ -249,11 +245,8 @@ def combined_gradients(answer):
 
         ends = torch.tensor(counts).cumsum(0).tolist()
         shares = [gradients_of(slice(end - n, end)) for end, n in zip(ends, counts)]
-        kept = [{name: g.clone() for name, g in share.items()} for share in shares]
         got, want = dict(answer(shares, list(counts))), gradients_of(slice(0, sum(counts)))
         require(got.keys() == want.keys(), f"the names are {sorted(got)}, not {sorted(want)}")
-        unchanged = all(kept[i][n].equal(shares[i][n]) for i in range(len(kept)) for n in want)
-        require(unchanged, "the gradients that you were given have changed")
         plain = {name: sum(share[name] for share in shares) for name in want}
         wrong = {
             "that is the plain mean, as if all shares were equally large": len(counts),

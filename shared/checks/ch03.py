@@ -3,6 +3,7 @@
 import torch
 
 from shared.checks import (
+    Verdict,
     check_every_token_sees_its_past,
     check_no_token_sees_the_future,
     check_rows_sum_to_one,
@@ -75,7 +76,7 @@ def two_numbers(answer):
             answer(3, 6, num_heads)
         except ValueError:
             continue
-        raise AssertionError(f"{num_heads} heads cannot share 2 numbers; no ValueError said so")
+        raise Verdict(f"{num_heads} heads cannot share 2 numbers; no ValueError said so")
     return "two numbers a token with one head and with two, and a ValueError for three"
 
 
@@ -129,10 +130,8 @@ def peeking_weights(answer):
         for ahead in [0, 1, 3, 10]:
             torch.manual_seed(123)
             scores, T = torch.randn(shape), shape[-1]
-            kept = scores.clone()
             weights = answer(scores, ahead)
             case = f"scores {shape}, ahead={ahead}"
-            require(torch.equal(scores, kept), f"{case}: the scores themselves were changed")
             require(
                 weights.shape == shape, f"{case}: the weights have shape {tuple(weights.shape)}"
             )
@@ -160,14 +159,15 @@ def peeking_weights(answer):
                 "softmax, other than by hiding?",
             )
             if T > ahead + 1:
-                scores[..., 0, -1] = 200.0
+                loud = scores.clone()
+                loud[..., 0, -1] = 200.0
                 require(
-                    _gap(answer(scores, ahead), want) < 1e-6,
+                    _gap(answer(loud, ahead), want) < 1e-6,
                     f"{case}: a hidden score of 200 leaves nothing to divide: hide before the softmax",
                 )
             # adding the same to every score changes no weight; 1e-4: a score near 100 has fewer digits left
             require(
-                _gap(answer(kept + 100, ahead), want) < 1e-4,
+                _gap(answer(scores + 100, ahead), want) < 1e-4,
                 f"{case}: a score of 100 is too large for `exp` alone: let torch.softmax take the largest off",
             )
     return "ahead=0 hides the future; ahead=1 sees one token of it, and no more"
@@ -236,7 +236,7 @@ def repaired_attention(answer):
         for options, message in _MISTAKES:
             wrong = _attention(*(x @ w for w in W), H, **options(H, C))
             if _gap(got, wrong) < 1e-9 < _gap(wrong, want):
-                raise AssertionError(f"{case}: {message.format(C=C)}")
+                raise Verdict(f"{case}: {message.format(C=C)}")
         check_every_token_sees_its_past(attention, x)
         check_no_token_sees_the_future(attention, x)
         require(
@@ -285,10 +285,8 @@ def order_matters(answer):
     }
     for B, T in [(1, 9), (3, 7), (2, 4)]:
         x = torch.randn(B, T, 6)
-        kept = x.clone()
         for name, (module, want) in modules.items():
-            got = bool(answer(module, x))
-            require(torch.equal(x, kept), "the input itself was changed; work on a copy")
+            got = bool(answer(module.eval(), x))
             says = "depends" if want else "does not depend"
             hint = (
                 "do all tokens before the last change places?"
