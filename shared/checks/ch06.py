@@ -76,7 +76,7 @@ def logits_at_full_context(answer):
     model.register_forward_pre_hook(lambda module, args: widths.add(args[0].shape[1]))
     short = ["see you at 8", "WIN", "<|endoftext|> you won", "y"]  # here cut columns would show
     # what else somebody might pad with, and then takes for padding at the end of a message
-    ends = ["zero\0", "a space ", "a line\n", "a tab\t", "a stop.", "a zero 0", "x", "_"]
+    ends = ["zero\0", "a space ", "a line\n", "a tab\t", "a stop.", "a zero 0", "a box", "a_"]
     long = ["see you at 8", "a message that is longer than this context", "x" * T, "ha" * 20]
     for texts in (short, ends, long):
         whole = [tokenizer.encode_ordinary(text) for text in texts]
@@ -280,8 +280,9 @@ def spam_filter(answer):
         p, asked, threshold = run(parts)
         spam = parts["test"][1] == 1
         above = (asked[spam][:, None] > asked[~spam]).float().mean().item()
+        below = (asked[spam][:, None] < asked[~spam]).float().mean().item()
         turned = "predict gives the probability of class 0; that of class 1 is asked for"
-        require(above > 0.2, turned)
+        require(below < 0.8, turned)
         require(above > 0.8, f"predict hardly separates the classes ({above:.2f}; 0.5 is chance)")
         y = parts["validation"][1]
         best = max(scores(y, (p >= t).long())["F1"] for t in p.tolist())

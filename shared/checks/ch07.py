@@ -254,7 +254,7 @@ def linear_with_lora(answer):
 
 def _require_lora(answer, linear, x):
     before, kept = linear(x).detach(), linear.weight.detach().clone()
-    layer = answer(linear, rank=2, alpha=0.5)
+    layer = answer(linear, 2, 0.5)
     parameters = dict(layer.named_parameters())
     for name, shape in (("A", (6, 2)), ("B", (2, 10))):
         require(name in parameters, f"there is no parameter {name}")
@@ -314,7 +314,7 @@ def _train_with(answer):
         for parent in (block.att, block.ff.layers):
             for name, part in list(parent.named_children()):
                 if isinstance(part, nn.Linear):
-                    setattr(parent, name, answer(part, rank=4, alpha=1.0))
+                    setattr(parent, name, answer(part, 4, 1.0))
                     _require_drawn(getattr(parent, name), 4)
     free = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(free, lr=0.01)
