@@ -62,6 +62,17 @@ def by_tokens(tokenizer, text):
     return len(tokenizer.decode(ids[: int(0.9 * len(ids))]))
 
 
+def parts_left_in_evaluation(model, tokenizer, text):
+    training = model.training
+    found = measured(restore=False)(model, tokenizer, text)
+    model.training = training
+    return found
+
+
+def frozen_for_good(model, tokenizer, text):
+    return measured()(model.requires_grad_(False), tokenizer, text)
+
+
 def only_validation(model, tokenizer, text):
     return measured()(model, tokenizer, text)[1:]
 
@@ -267,6 +278,8 @@ WRONG = [
     ("losses_on_text", measured(split=by_tokens), "of its tokens"),
     ("losses_on_text", measured(split=lambda _, text: len(text) // 2), "the losses are"),
     ("losses_on_text", measured(restore=False), "left in the other"),
+    ("losses_on_text", parts_left_in_evaluation, "of a part of it"),
+    ("losses_on_text", frozen_for_good, "requires_grad (it was True): put it back"),
     ("losses_on_text", only_validation, "two losses"),
     ("losses_on_text", perplexities, "these are perplexities"),
     ("losses_on_text", in_bits, "these are bits"),

@@ -498,11 +498,11 @@ def draws_as_claimed(answer):
     claimed = _sampled(logits, 1.0, 5, 0.8)
     absurd = claimed.clone()
     absurd[claimed == 0] = 0.003 / (claimed == 0).sum()
-    many = 0.75 * _logits(400)  # each share is small, and so is what is wrong with it
+    many = 0.45 * _logits(1000)  # each share is small, and so is what is wrong with it
     plain = many.softmax(dim=-1)
     liars = {
         "a sampler a little too warm (1.15)": _sampled(logits, 1.15, 5, 0.8, ("early",)),
-        "a sampler a little too warm (1.15), of 400 tokens,": (many / 1.15).softmax(dim=-1),
+        "a sampler a little too warm (1.15), of 1,000 tokens,": (many / 1.15).softmax(dim=-1),
         "a sampler that always takes the likeliest": _sampled(logits, 1.0, 5, 0.8, ("argmax",)),
         "a sampler of ranks": _sampled(logits, 1.0, 5, 0.8, ("ranks",)),
         "a sampler that forgot to divide": _sampled(logits, 1.0, 5, 0.8, ("undivided",)),
