@@ -307,6 +307,25 @@ def test_what_may_be_changed_may_be_changed():
     assert "`rows`: work on a copy" in trained(lambda model, rows: (rows.append(1), 1)).text
 
 
+@pytest.mark.parametrize(
+    "switch, back",
+    [
+        (torch.set_grad_enabled, torch.is_grad_enabled),
+        (torch.set_default_dtype, torch.get_default_dtype),
+    ],
+    ids=["grad", "dtype"],
+)
+def test_what_is_switched_for_everybody_is_refused_and_switched_back(switch, back):
+    before = back()
+
+    def switching(x):
+        switch(False if before is True else torch.float64)
+        return 2 * x
+
+    assert f"leaves `torch.{switch.__name__}` changed" in double(switching).text
+    assert back() == before
+
+
 # --- guesses
 
 

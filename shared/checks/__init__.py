@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from inspect import isclass
 
 from shared.checks.cells import watch, why_older
-from shared.checks.inputs import difference, picture
+from shared.checks.inputs import difference, picture, switch_back, switches
 
 watch()
 
@@ -159,7 +159,7 @@ def _judge(check, answer, changes, guessed):
     def returning(*args, **kwargs):
         given = dict(zip(_parameters(asked, len(args)), args)) | kwargs
         watched = {key: part for i, (key, part) in enumerate(given.items()) if i not in changes}
-        before = {key: picture(part, key) for key, part in watched.items()}
+        before, set_before = {key: picture(part, key) for key, part in watched.items()}, switches()
         try:
             got = answer(*args, **kwargs)
             if inspect.isgenerator(got):  # what goes wrong in it goes wrong here
@@ -167,10 +167,14 @@ def _judge(check, answer, changes, guessed):
         except BaseException as error:
             raised.append(error)
             raise
+        finally:
+            switched = switch_back(set_before)
         require(got is not None, f"`{name}` returned None: is a `return` missing?")
         for key, part in watched.items():
             place = difference(before[key], picture(part, key))
             require(not place, f"`{name}` changed what it was given, {place}")
+        once = f"`{name}` leaves `torch.{switched}` changed for all that comes after: use a `with` block"
+        require(not switched, once)
         returned.append(got)
         return got
 

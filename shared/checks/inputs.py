@@ -56,6 +56,24 @@ def picture(value, name, found=None, above=()):
     return found
 
 
+def switches():
+    """What an answer could switch for everybody: `{name of the function that sets it: value}`."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return {}
+    dtype, grad = torch.get_default_dtype(), torch.is_grad_enabled()
+    return {"set_default_dtype": dtype, "set_grad_enabled": grad}
+
+
+def switch_back(before):
+    """Set the switches as they were, and return the name of the first that was not; "" if all were."""
+    after = switches()
+    changed = [name for name, value in before.items() if after[name] != value]
+    for name in changed:
+        getattr(sys.modules["torch"], name)(before[name])
+    return changed[0] if changed else ""
+
+
 def _module(module, name, found):
     parts = dict(module.named_modules())
     found[f"the parts of `{name}`"] = {place: type(part) for place, part in parts.items()}
