@@ -356,7 +356,7 @@ WRONG = [
     ("repaired_loss", loss(restore=False), "left in the other"),
     ("repaired_loss", loss(gradients=True), "gradients are recorded"),
     ("repaired_loss", frozen_for_good, "requires_grad (it was True): put it back"),
-    ("repaired_loss", gradients_off_for_good, "stay switched off"),
+    ("repaired_loss", gradients_off_for_good, "leaves `torch.set_grad_enabled` changed"),
     ("repaired_loss", loss(reduce="batches"), "batches are averaged"),
     ("repaired_loss", loss(reduce="windows"), "number of windows"),
     ("repaired_loss", loss(reduce="sum"), "the sum over all targets"),
@@ -365,6 +365,7 @@ WRONG = [
     ("repaired_loss", lambda *given: loss()(*given) / math.log(2), "these are bits"),
     ("repaired_loss", last_batch_dropped, "the last batch is left out"),
     ("repaired_loss", lambda model, loader: 1.0, "you say"),
+    ("repaired_loss", lambda model, loader: math.nan, "the loss is nan"),
     ("repaired_sampler", sampler("ranks"), "ranks"),
     ("repaired_sampler", sampler("argmax"), "takes the likeliest"),
     ("repaired_sampler", sampler("undivided"), "does not divide"),
@@ -445,10 +446,20 @@ def test_other_right_answers_are_accepted():
     assert check.repaired_sampler(lambda *given: by_running_sums(*given).numpy()).ok
     assert check.repaired_sampler(sampler()).ok
     assert check.draws_as_claimed(compare()).ok and check.draws_as_claimed(compare(300_000, 6)).ok
-    for kind in (int, np.bool_, torch.tensor):
-        assert check.draws_as_claimed(
-            lambda *given, kind=kind: kind(compare(tolerance=4)(*given))
-        ).ok
+    assert check.draws_as_claimed(lambda *given: np.bool_(compare(tolerance=4)(*given))).ok
+
+
+@pytest.mark.parametrize("kind", [bool, int, np.bool_, torch.tensor, np.array], ids=range(5))
+def test_yes_and_no_in_every_form(kind):
+    assert check.yes_or_no(kind(True)) is True and check.yes_or_no(kind(False)) is False
+    for other in (
+        kind([True, False]) if kind in (torch.tensor, np.array) else "True",
+        2,
+        0.5,
+        None,
+    ):
+        with pytest.raises(AssertionError, match="True or False is asked for"):
+            check.yes_or_no(other)
 
 
 def test_a_right_answer_is_told_what_there_was_to_predict():
