@@ -179,7 +179,7 @@ def test_wrong_answers_are_refused(name, answer, says):
 
 def test_other_right_answers_are_accepted():
     def counted(n_tokens, max_length, stride):
-        return sum(1 for start in range(0, n_tokens - max_length) if start % stride == 0)
+        return max(0, -((max_length - n_tokens) // stride))
 
     def batches_by_hand(text, tokenizer, max_length):
         dataset = GPTDatasetV1(text, tokenizer, max_length, max_length)

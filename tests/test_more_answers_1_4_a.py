@@ -203,17 +203,6 @@ def order_lost_and_found__back(token_vectors, position_vectors, order):
 
 
 @wrong
-def same_attention__turned(v2):
-    """Turns v2's own matrices, and copies them."""
-    d_out, d_in = v2.W_query.weight.shape
-    v1 = SelfAttention_v1(d_in, d_out)
-    for name in ["W_query", "W_key", "W_value"]:
-        weight = getattr(v2, name).weight.data.t_()
-        setattr(v1, name, torch.nn.Parameter(weight.clone()))
-    return v1
-
-
-@wrong
 def two_numbers__nothing(d_in, context_length, num_heads):
     """Three heads of 0 numbers."""
     return MultiHeadAttentionWrapper(d_in, 2 // num_heads, context_length, 0.0, num_heads)
@@ -575,6 +564,17 @@ def same_attention__copied(v2):
         v1.W_query.copy_(v2.W_query.weight.T)
         v1.W_key.copy_(v2.W_key.weight.T)
         v1.W_value.copy_(v2.W_value.weight.T)
+    return v1
+
+
+@right
+def same_attention__turned(v2):
+    """Thought to turn v2's own matrices; `.data.t_()` turns what `.data` made, so it is right."""
+    d_out, d_in = v2.W_query.weight.shape
+    v1 = SelfAttention_v1(d_in, d_out)
+    for name in ["W_query", "W_key", "W_value"]:
+        weight = getattr(v2, name).weight.data.t_()
+        setattr(v1, name, torch.nn.Parameter(weight.clone()))
     return v1
 
 

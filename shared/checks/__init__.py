@@ -81,15 +81,16 @@ def require(condition, message):
         raise Verdict(message)
 
 
-def require_error(error, case, call, *args):
-    """`call(*args)` must raise `error` with a message; Verdict for anything else, which begins with `case`."""
+def require_error(error, case, call, *args, why=True):
+    """`call(*args)` must raise `error`, and say `why`; Verdict for anything else, which begins with `case`."""
     due = f"{case}: a {error.__name__} is due"
     try:
         got = call(*args)
     except NotImplementedError:
         raise
     except error as raised:
-        require(str(raised).strip(), f"{case}: the {error.__name__} must say why; it says nothing")
+        said = str(raised).strip() or not why
+        require(said, f"{case}: the {error.__name__} must say why; it says nothing")
     except Verdict as verdict:
         raise Verdict(f"{due}, and {verdict}") from None
     except Exception as raised:
@@ -214,12 +215,12 @@ def _told(error):
 
 
 def _said(guess):
-    """A guess or a result: four digits, and no quotation marks around words."""
+    """A guess or a result as a sentence has it: four digits, no quotation marks around words."""
     if isinstance(guess, list | tuple):
         marks = "[]" if isinstance(guess, list) else "()"
         return f"{marks[0]}{', '.join(map(_said, guess))}{marks[1]}"
-    if isinstance(guess, float):
-        return f"{guess:.4g}"
+    if isinstance(guess, int | float) and not isinstance(guess, bool):
+        return f"{guess:,}" if isinstance(guess, int) else f"{guess:.4g}"
     return guess if isinstance(guess, str) else brief(guess)
 
 

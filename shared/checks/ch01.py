@@ -43,7 +43,7 @@ def _numbers(values, count, what):
     return [float(value) for value in values]
 
 
-@exercise
+@exercise(guess=lambda answer: ASKED[max(range(4), key=lambda i: float(answer()[i]))])
 def four_probabilities(answer):
     """`answer() -> [P(wind | the), P(the | and), P(rain | wind), P(sun | sun)]` with k = 1 and V = 5."""
     got = _numbers(answer(), 4, "the answer")
@@ -53,9 +53,9 @@ def four_probabilities(answer):
         not any(wrong) or not all(map(_near, sorted(got), sorted(rights))),
         f"these are the four numbers, but their order is {', '.join(ASKED)}",
     )
-    for i in [i for i in range(4) if wrong[i]]:
-        pair, followed, occurs, other, turned = COUNTS[i]
-        mistakes = {
+    mistakes = []  # for each of the four, the number that a mistake gives
+    for (pair, followed, occurs, other, turned), right in zip(COUNTS, rights):
+        one = {
             "V is 5: sun belongs to the vocabulary, too": (pair + 1) / (followed + 4),
             "that is without smoothing, and k is 1": pair / followed if followed else 0.0,
             "k is added to the pair, and not to the sum of the row": (pair + 1) / max(followed, 1),
@@ -72,20 +72,22 @@ def four_probabilities(answer):
             "the word behind the bar comes first in the text: P(b | a) is how likely b is after a": turned,
             "the other way round: divide by the row of the word behind the bar": (pair + 1)
             / (other + 5),
-            "a probability is a part of 1, not of 100": 100 * rights[i],
+            "a probability is a part of 1, not of 100": 100 * right,
+            "that is the share of the pair among all eight words, without smoothing": pair / 8,
         }
+        mistakes.append(one)
+    explained = {  # the places that a mistake explains: the one that explains most is told
+        text: [i for i in range(4) if wrong[i] and _near(got[i], mistakes[i][text])]
+        for text in mistakes[0]
+    }
+    why = max(explained, key=lambda text: len(explained[text]))
+    i = (explained[why] or [i for i in range(4) if wrong[i]] or [None])[0]
+    if i is not None and not explained[why]:
         after = ASKED[i].split()[-1].rstrip(")")
         near = abs(got[i] - rights[i]) < 0.006
-        raise Verdict(
-            f"{ASKED[i]} is not {got[i]:.4g}: "
-            + _hint(
-                got[i],
-                mistakes,
-                "rounded too much; write a fraction, such as 1 / 2"
-                if near
-                else f"count the row again, all words that follow *{after}* in the text",
-            )
-        )
+        why = f"count the row again, all words that follow *{after}* in the text"
+        why = "rounded too much; write a fraction, such as 1 / 2" if near else why
+    require(i is None, i is not None and f"{ASKED[i]} is not {got[i]:.4g}: {why}")
     return "3/8, 3/7, 1/6 and 1/5: what was never seen is unlikely, not impossible"
 
 
@@ -171,12 +173,16 @@ def choose_k(answer):
         losses = {k: BigramModel(ids[:cut], 30, k).loss(ids[cut:]) for k in orders[0]}
         best = min(losses, key=losses.get)
         ks = [_candidate(answer(list(ids), 30, list(order)), losses) for order in orders]
+        own = {k: BigramModel(ids[:cut], 30, k).loss(ids[:cut]) for k in losses}
         hints = {
             max(losses, key=losses.get): ". That has the largest loss; the least is asked for",
             min(
-                losses
+                own, key=own.get
             ): ". The smallest k always wins if the text that judges is among what was counted",
         }
+        if ks[0] != ks[1]:
+            told = ". In another order of the candidates it is another: is each loss looked up with its own k?"
+            hints = dict.fromkeys(ks, told)
         if ks == [order[0] for order in orders]:
             hints = dict.fromkeys(ks, ". It stood first in the list: does your loss depend on k?")
         for k in ks:

@@ -143,7 +143,14 @@ def optimizer_for(answer):
     return "each part moves alone, and what is frozen does not even shrink"
 
 
-@exercise
+def _right_of_six(answer):
+    """How many of the card's six messages the best rule gets right."""
+    return round(
+        6 * float(answer(torch.tensor([5, 5, 5, 8, 8, 9]), torch.tensor([1, 0, 1, 0, 0, 1])))
+    )
+
+
+@exercise(guess=_right_of_six)
 def best_with_first_token(answer):
     """`answer(first_tokens, labels)` -> the accuracy of the best rule that sees first tokens only."""
     generator = torch.Generator().manual_seed(0)

@@ -29,6 +29,24 @@ def entered():
         sys.setprofile(before)
 
 
+@contextlib.contextmanager
+def modules_built():
+    """Collect, while the block runs, the types of the torch modules that are made: a list."""
+    import torch
+
+    found, init = [], torch.nn.Module.__init__
+
+    def noted(self, *args, **kwargs):
+        found.append(type(self).__name__)
+        init(self, *args, **kwargs)
+
+    torch.nn.Module.__init__ = noted
+    try:
+        yield found
+    finally:
+        torch.nn.Module.__init__ = init
+
+
 def libraries(found, *names):
     """Those of the libraries that are among the modules found, such as "torch" for "torch.nn"."""
     return [name for name in names if any(f"{one}.".startswith(f"{name}.") for one in found)]
@@ -43,7 +61,9 @@ def loop_in(function):
         if code in seen:
             continue
         seen.add(code)
-        if any(op.opname in ("FOR_ITER", "JUMP_BACKWARD") for op in dis.get_instructions(code)):
+        if any(
+            op.opname == "FOR_ITER" or "BACKWARD" in op.opname for op in dis.get_instructions(code)
+        ):
             found = "a loop"
         elif "range" in code.co_names:
             found = found or "range"
