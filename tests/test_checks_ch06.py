@@ -128,6 +128,11 @@ def adamw(part=None, decay=0.1, lr=1e-3):
     return answer
 
 
+def head_made_anew(model, part):
+    torch.nn.init.normal_(model.out_head.weight)
+    return adamw()(model, part)
+
+
 def slow_norms(model, part):
     train_only(model, part)
     groups = [{"params": [p], "lr": 1e-4 if p.dim() < 2 else 1e-3} for p in model.parameters()]
@@ -508,6 +513,7 @@ WRONG = [
     ("optimizer_for", adamw(decay=0.0), "weight_decay is 0; 0.1 was asked for"),
     ("optimizer_for", adamw(lr=0.0), "lr is 0; 0.001 was asked for"),
     ("optimizer_for", adamw(lr=0.1), "lr is 0.1; 0.001 was asked for"),
+    ("optimizer_for", head_made_anew, "out_head.weight is not what it was before any step"),
     ("optimizer_for", slow_norms, "lr is 0.0001; 0.001 was asked for"),
     ("optimizer_for", frozen_in_the_decay, "still in the optimizer's weight decay"),
     ("optimizer_for", another(torch.optim.Adam), "AdamW is asked for, not Adam"),

@@ -331,6 +331,14 @@ class ByRank(LoRA):
         return self.linear(x) + self.alpha / self.A.shape[1] * (x @ self.A @ self.B)
 
 
+class InPlace(LoRA):
+    def forward(self, x):
+        out = self.linear(x)
+        with torch.no_grad():
+            x *= self.alpha
+        return out + x @ self.A @ self.B
+
+
 class Alike(LoRA):
     """All columns of A are alike, and stay alike."""
 
@@ -481,7 +489,7 @@ def padded_right_but_read_at_the_end(model, prompts, n, end):
             new = logits[i, len(ids) - 1].argmax().item()
             over |= {i} if new == end else set()
             texts[i] = ids if i in over else [*ids, new]
-    return [ids[len(p) :] for ids, p in zip(texts, prompts)]
+    return [list(np.array(ids[len(p) :], dtype=int)) for ids, p in zip(texts, prompts)]
 
 
 def as_tensors(*given):
@@ -661,6 +669,7 @@ WRONG = [
     ("linear_with_lora", Renamed, "not the layer that was given"),
     ("linear_with_lora", WithoutBias, "bias included"),
     ("linear_with_lora", ByRank, "not linear(x) + alpha"),
+    ("linear_with_lora", InPlace, "forward changed the x"),
     ("linear_with_lora", Alike, "A begins with a rank of 1, not 2"),
     ("linear_with_lora", OneColumn, "A begins with a rank of 1, not 2"),
     ("linear_with_lora", OnlyTwo, "A begins with a rank of 2, not 4"),

@@ -119,6 +119,9 @@ def optimizer_for(answer):
         optimizer = answer(model, part)
         kind = type(optimizer).__name__
         require(isinstance(optimizer, torch.optim.AdamW), f"AdamW is asked for, not {kind}")
+        for name, p in model.named_parameters():
+            same = name in before and p.equal(before[name])
+            require(same, f"{name} is not what it was before any step: leave the weights alone")
         for name, asked in (("lr", 1e-3), ("weight_decay", 0.1)):
             values = [float(group[name]) for group in optimizer.param_groups]
             # vectors need no decay, and every group needs the learning rate
@@ -397,7 +400,7 @@ def split_texts(answer):
             about = (
                 f"the {SIDES[side]} part has {got:.0%} of the distinct texts, not about {share:.0%}"
             )
-            require(abs(got - share) < 0.06, about)
+            require(abs(got - share) < 0.1, about)  # a split by digests is only about right
         for pair in UNEQUAL:
             ones = [[by_key[_key(text.format(f"message {i}"))] for text in pair] for i in range(10)]
             together[pair] &= all(one == other for one, other in ones)

@@ -2,6 +2,7 @@
 
 import copy
 import random
+from numbers import Integral
 
 import torch
 import torch.nn.functional as F
@@ -267,7 +268,9 @@ def _require_lora(answer, linear, x):
         got = tuple(parameters[name].shape)
         require(got == shape, f"{name} is {got}; it should be {shape}")
     require(getattr(layer, "linear", None) is linear, "`linear` is not the layer that was given")
+    seen = x.clone()
     gap = (layer(x) - before).abs().max().item()
+    require(x.equal(seen), "forward changed the x that it was given: work on a copy")
     drawn = (
         "A @ B must begin with zeros"
         if (layer.A @ layer.B).any()
@@ -459,7 +462,7 @@ def repaired_batch(answer):
         require(isinstance(got, list | tuple), f"a list of answers is asked for, not {brief(got)}")
         require(len(got) == 6, f"{len(got)} answers to 6 prompts")
         for ids in got:
-            plain = isinstance(ids, list) and all(type(token) is int for token in ids)
+            plain = isinstance(ids, list) and all(isinstance(token, Integral) for token in ids)
             require(plain, f"an answer is a list of IDs, whole numbers, not {brief(ids)}")
         for i, (one, due) in enumerate(zip(got, want)):
             case = f"prompt {i} of lengths {[len(ids) for ids in prompts]}"
