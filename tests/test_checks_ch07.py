@@ -580,7 +580,6 @@ def one_or_zero(function, prompts):
 
 RIGHT = [
     ("phi_prompt", phi()),
-    ("collate_answers", by_the_lesson),
     ("collate_answers", collate()),
     ("collate_answers", by_slices),
     ("collate_answers", as_lists),
@@ -631,6 +630,7 @@ WRONG = [
     ("collate_answers", moved(-2), "shifted back"),
     ("collate_answers", as_floats, "whole numbers"),
     ("collate_answers", rows_of_their_own_lengths, "inputs are no tensor"),
+    ("collate_answers", by_the_lesson, "without the lesson's custom_collate_fn"),
     ("collate_answers", lengthened, "changed what it was given"),
     ("collate_answers", ends_hidden, "an end token within the answer is hidden"),
     ("collate_answers", another_end, "the last target is 38, not 39"),

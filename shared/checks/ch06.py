@@ -3,6 +3,7 @@
 import builtins
 import contextlib
 import inspect
+import math
 import sys
 
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from shared.checks import Verdict, exercise, require
+from shared.checks.returned import number
 
 TINY = {"context_length": 24, "emb_dim": 16, "n_heads": 2, "n_layers": 2}
 TINY |= {"drop_rate": 0.0, "qkv_bias": False}
@@ -88,6 +90,7 @@ def logits_at_full_context(answer):
         require(isinstance(got, torch.Tensor), f"a tensor is asked for, not {type(got).__name__}")
         shape = f"{len(texts)} messages, two classes"
         require(got.shape == want.shape, f"the shape is {tuple(got.shape)}; {shape}")
+        require(not got.isnan().any(), "some of the logits are nan, not numbers")
         if not torch.allclose(got.float(), want, atol=1e-4):
             shares = torch.allclose(got.float(), want.softmax(dim=-1), atol=1e-4)
             require(not shares, "these are probabilities; the logits before the softmax are asked")
@@ -156,7 +159,8 @@ def best_with_first_token(answer):
         labels = (torch.rand(n, generator=generator) < p).long()
         groups = [labels[first == token] for token in first.unique()]
         want = sum(max(int(g.sum()), len(g) - int(g.sum())) for g in groups) / n
-        got = float(answer(first, labels))
+        got = number(answer(first, labels), "the share is asked for, one number")
+        require(not math.isnan(got), "the share is nan, not a number: what was divided by nothing?")
         if abs(got - want) < 1e-4:
             continue
         share = labels.float().mean().item()
@@ -180,6 +184,7 @@ def repaired_accuracy(answer):
     """`answer(model, loader, pad_token_id)` -> the share of a loader's messages that is right."""
     pad = _bytes().eot_token
     generator = torch.Generator().manual_seed(1)
+    asked = "the share is asked for, one number"
     for sizes, training in [((32, 32, 5), False), ((32, 32, 5), True), ((3, 40), True)]:
         with torch.random.fork_rng():
             torch.manual_seed(5)
@@ -198,7 +203,8 @@ def repaired_accuracy(answer):
             recorded = []
             model.register_forward_hook(lambda *call, to=recorded: to.append(call[2].requires_grad))
             model.train(training)
-            got, again = (float(answer(model, loader, pad)) for _ in range(2))
+            got, again = (number(answer(model, loader, pad), asked) for _ in range(2))
+        require(not math.isnan(got), "the share is nan, not a number: what was divided by nothing?")
         mode = "training" if training else "evaluation"
         case = f"batches of {', '.join(map(str, sizes))}, {mode} mode"
         right = {place: (guess == labels).float() for place, guess in read.items()}
@@ -260,7 +266,7 @@ def spam_filter(answer):
             require(pair and callable(found[0]), "a function and a threshold are asked for")
             with torch.no_grad():
                 said = [_probabilities(found[0], parts[name][0]) for name in ("validation", "test")]
-        return *said, float(found[1])
+        return *said, float(number(found[1], "one threshold is asked for"))
 
     parts = _parts(0)
     (_, said, threshold), (_, again, too) = run(parts), run(parts, seed=8)
@@ -398,8 +404,10 @@ def split_texts(answer):
     for (one, other), always in together.items():
         said = [text.format("message 3") for text in (one, other)]
         require(not always, f"{said[0]!r} and {said[1]!r} always stay together; they are not equal")
-    test = [{sender for sender, side in sides.items() if side == 2} for sides in found[:2]]
-    require(test[0] != test[1], "two seeds gave the same test: the seed is not used")
+    for side in (2, 0):
+        one, other = ({row for row, place in sides.items() if place == side} for sides in found[:2])
+        same = f"two seeds gave the same {SIDES[side]} part: the seed is not used"
+        require(one != other, same)
     _require_repeatable(answer, df, found[0])
     return "no text on two sides, whatever its case and spaces, and every row in one part"
 

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from shared.checks import Verdict, brief, exercise, require
-from shared.checks.returned import yes_or_no
+from shared.checks.means import called
+from shared.checks.returned import numbers, yes_or_no
 
 SMALL = {"vocab_size": 40, "context_length": 32, "emb_dim": 32, "n_heads": 2, "n_layers": 2}
 SMALL |= {"drop_rate": 0.0, "qkv_bias": False}
@@ -97,9 +98,12 @@ def _batches():
 @exercise
 def collate_answers(answer):
     """`answer(batch, end)` -> inputs and targets, `(B, T)`, of pairs (ids, prompt length)."""
+    from shared.instruction import custom_collate_fn
+
     model = _gpt()
     for batch in _batches():
-        got = answer([(list(ids), p) for ids, p in batch], END)
+        with called(custom_collate_fn) as lesson:
+            got = answer([(list(ids), p) for ids, p in batch], END)
         require(len(got) == 2, "inputs and targets are asked for: two tensors")
         T = max(len(ids) for ids, _ in batch)
         inputs, targets = (_tensor(*pair) for pair in zip(("inputs", "targets"), got))
@@ -125,6 +129,8 @@ def collate_answers(answer):
             logits = model(torch.tensor([ids]))[0, p - 1 :]
             alone += F.cross_entropy(logits, torch.tensor([*ids[p:], END]), reduction="sum")
         require(abs(together - alone) < 1e-3, "the loss is not that of the texts one by one")
+        own = "write it without the lesson's custom_collate_fn"
+        require(not lesson, f"inputs and targets are right, but not yours: {own}")
     return (
         "the answers and one end token each, to the token; the loss is that of the texts one by one"
     )
@@ -341,8 +347,7 @@ def target_counts(answer):
     names = "padding counts", "every end token is hidden", "one end token each", "only the answers"
     cases = [([4], [2]), ([7, 7], [1, 6]), ([3, 9, 4, 4], [2, 5, 3, 1]), ([5, 2, 3], [3, 1, 2])]
     for lengths, prompts in cases:
-        got = answer(list(lengths), list(prompts))
-        require(len(got) == 4, f"four numbers are asked for, not {len(got)}")
+        got = numbers(answer(list(lengths), list(prompts)), 4, "four numbers are asked for")
         n, total = len(lengths), sum(lengths)
         want = n * max(lengths), total - n, total, total - sum(prompts) + n
         for name, one, due in zip(names, got, want):

@@ -75,3 +75,20 @@ def loop_in(function):
             if isinstance(part, FunctionType) and part.__globals__ is function.__globals__
         ]
     return found
+
+
+@contextlib.contextmanager
+def called(*functions):
+    """Collect, while the block runs, the names of those of these functions that are called: a set."""
+    found, codes = set(), {inspect.unwrap(one).__code__: one.__name__ for one in functions}
+    before = sys.getprofile()
+
+    def note(frame, event, _):
+        if event == "call" and frame.f_code in codes:
+            found.add(codes[frame.f_code])
+
+    sys.setprofile(note)
+    try:
+        yield found
+    finally:
+        sys.setprofile(before)
