@@ -243,6 +243,7 @@ CHANGES = [
     ("tensor", lambda x: x.data.add_(1)),
     ("tensor", lambda x: x.requires_grad_()),
     ("tensor", lambda x: x.resize_(1)),
+    ("leaf", lambda x: x.sum().backward()),
     ("leaf", lambda x: x.requires_grad_(False)),
     ("leaf", lambda x: x.detach().mul_(2)),
     ("array", lambda x: x[::-1].sort()),

@@ -30,7 +30,7 @@ def parameters_of(answer):
         want = sum(n * m + m for n, m in layers)
         with modules_built() as built:
             got = number(answer(list(sizes)))
-        require(not built, f"you build a {built and built[-1]}; write a formula, without a model")
+        require(not built, f"you build a {built and built[0]}; write a formula, without a model")
         biases = sum(sizes[1:])
         reasons = {
             want - biases: ": the biases are missing",
@@ -60,6 +60,10 @@ BROADCASTS = [
     ((1, 3), (3,)),  # a 1 that meets nothing, or another 1, stays
     ((2, 1), (1, 1)),
     ((1,), ()),
+    ((6,), (3,)),  # a multiple does not fit
+    ((3, 0), (3, 2)),
+    ((8, 1, 6, 1), (7, 1, 5)),
+    ((2, 1), (8, 4, 3)),
 ]
 
 

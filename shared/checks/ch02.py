@@ -17,7 +17,8 @@ def _tokenizers():
     from shared.text_data import make_encoding, train_bpe
 
     text = "I will wait where we were; in the window the wick, the winter wind. " * 3
-    bytes_only = {bytes([byte]): byte for byte in range(256)}
+    # as in GPT-2, the ID of a byte is not its own number
+    bytes_only = {bytes([(byte + 57) % 256]): byte for byte in range(256)}
     return [make_encoding("bytes", bytes_only), make_encoding("few", train_bpe(text, 300))]
 
 
@@ -166,7 +167,7 @@ def large_enough(answer):
     cats = "the cat sat on the mat; the cat that sat there sat on that hat. " * 4
     cases = [
         # the last two are one: the text has no more pairs to learn
-        (cats, "that cat sat on a hat, and the hat was flat.", [257, 264, 266, 280, 290]),
+        (cats, "that cat sat on a hat, and the hat was flat.", [260, 264, 266, 280, 290]),
         (story[:2000], story[-1000:], [265, 270, 300, 320, 400, 450]),
     ]
     for text, unseen, sizes in cases:

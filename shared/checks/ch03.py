@@ -115,7 +115,7 @@ def predicted_parameters(answer):
             with modules_built() as built:
                 got = number(answer(d_in, d_out, num_heads, qkv_bias))
             require(
-                not built, f"you build a {built and built[-1]}; write a formula, without a layer"
+                not built, f"you build a {built and built[0]}; write a formula, without a layer"
             )
             biases = 3 * d_out
             mistakes = {

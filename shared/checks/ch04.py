@@ -74,7 +74,7 @@ def parameters_in_block(answer):
         with modules_built() as built:
             returned = answer(dict(cfg))
         gots = numbers(returned, 2, "two numbers are asked for, (attention, feed-forward)")
-        require(not built, f"you build a {built and built[-1]}; write formulas, without a model")
+        require(not built, f"you build a {built and built[0]}; write formulas, without a model")
         for name, got, want in zip(["attention", "feed-forward"], gots, wants, strict=True):
             case = f"emb_dim {cfg['emb_dim']}, qkv_bias {cfg['qkv_bias']}"
             C, QKV = cfg["emb_dim"], cfg["qkv_bias"]
@@ -134,10 +134,13 @@ def with_dropout_rates(answer):
     """`answer(cfg, embedding, attention, shortcut)` -> a GPTModel with these three dropout rates."""
     from shared.gpt_model import GPTModel
 
+    models = []
     for rates in [(0.1, 0.2, 0.3), (0.0, 0.5, 0.0), (0.4, 0.0, 0.0)]:
         cfg = _config(drop_rate=0.15)
         model = answer(cfg, *rates)
         require(isinstance(model, GPTModel), f"a {type(model).__name__} came back, not a GPTModel")
+        models.append(model)
+        require(len(set(models)) == len(models), "the same model comes back again: make a new one")
         found = {("the embeddings", 0): model.drop_emb.p}
         for i, block in enumerate(model.trf_blocks):
             found[(f"attention in block {i}", 1)] = block.att.dropout.p
@@ -371,16 +374,29 @@ def looks_ahead(answer):
         found = yes_or_no(answer(_Leaking(to, source).eval(), _ids(2, 6, V), V))
         about = f"output {to % 6} depends on token {source % 6}, and the experiment did not notice"
         require(found, about)
-    hidden = {"only a little": {"size": 1e-3}}
-    hidden |= {f"in text {text + 1} of 3 alone": {"text": text} for text in range(3)}
-    for where, leak in hidden.items():
-        found = yes_or_no(answer(_Leaking(1, 3, **leak).eval(), _ids(3, 6, V), V))
-        require(found, f"output 1 depends on token 3, {where}, and the experiment did not notice")
-    for token in (0, 1, V // 2, V - 2, V - 1, "the one before it", "the one after it"):
+    for token in (
+        0,
+        1,
+        2,
+        3,
+        5,
+        7,
+        10,
+        V // 2,
+        V - 2,
+        V - 1,
+        "the one before it",
+        "the one after it",
+    ):
         idx = _ids(2, 6, V)
         others = {"the one before it": idx[:, 2], "the one after it": idx[:, 4]}
         idx[:, 3] = others.get(token, token)
         found = yes_or_no(answer(_Leaking(1, 3).eval(), idx, V))
         about = f"output 1 depends on token 3, which is {token} of {V}, and the experiment did not notice"
         require(found, f"{about}: was it replaced by itself?")
-    return f"{len(places) + 11} leaks found, and no honest model accused"
+    hidden = {"only a little": {"size": 1e-3}}
+    hidden |= {f"in text {text + 1} of 3 alone": {"text": text} for text in range(3)}
+    for where, leak in hidden.items():
+        found = yes_or_no(answer(_Leaking(1, 3, **leak).eval(), _ids(3, 6, V), V))
+        require(found, f"output 1 depends on token 3, {where}, and the experiment did not notice")
+    return f"{len(places) + 16} leaks found, and no honest model accused"

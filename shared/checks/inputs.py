@@ -39,6 +39,8 @@ def picture(value, name, found=None, above=()):
         _module(value, name, found)
     elif torch and isinstance(value, torch.Tensor):
         found[name] = value.detach().clone().requires_grad_(value.requires_grad)
+        if value.is_leaf and not isinstance(value, torch.nn.Parameter):
+            found[f"{name}.grad"] = value.grad is None
     elif torch and isinstance(value, torch.utils.data.Dataset | torch.utils.data.DataLoader):
         for key, part in vars(value).items():
             if not key.startswith("_"):

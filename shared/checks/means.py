@@ -65,7 +65,7 @@ def loop_in(function):
             op.opname == "FOR_ITER" or "BACKWARD" in op.opname for op in dis.get_instructions(code)
         ):
             found = "a loop"
-        elif "range" in code.co_names:
+        elif any("range" in name for name in code.co_names):
             found = found or "range"
         codes += [part for part in code.co_consts if isinstance(part, CodeType)]
         named = (function.__globals__.get(name) for name in code.co_names)
