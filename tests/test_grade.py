@@ -64,7 +64,7 @@ def test_what_goes_wrong_costs_its_own_point_only(tmp_path):
         "SyntaxError",
         "two_numbers: NameError: name 'two_numbers' is not defined",
         "predicted_parameters: its process died",
-        "gpt2_attention: SystemExit",
+        "calling `gpt2_attention` raised SystemExit",
     ):
         assert line["remarks"].count(remark) == 1, line["remarks"]
 
