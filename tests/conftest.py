@@ -5,7 +5,16 @@ import json
 
 import pytest
 
+from shared import editions
 from shared.text_data import train_bpe
+
+
+@pytest.fixture
+def short_story(monkeypatch, tmp_path):
+    """The first letters of the story in place of the story: enough where its losses do not matter."""
+    path = tmp_path / "story.txt"
+    path.write_text(editions.STORY.read_text(encoding="utf-8")[:12000], encoding="utf-8")
+    monkeypatch.setattr(editions, "STORY", path)
 
 
 @pytest.fixture(scope="session")

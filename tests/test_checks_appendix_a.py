@@ -140,6 +140,7 @@ def training(*mistakes):
 
 def gradients_set_to_none(model, loader, num_epochs, lr):
     losses = []
+    model.train()
     for _ in range(num_epochs):
         total = 0.0
         for features, labels in loader:
@@ -469,12 +470,11 @@ def backwards(run, synchronize, clock):
 
 
 RIGHT = {
-    "parameters_of": [with_a_loop, from_built_layers],
-    "broadcast_shape": [by_zip_longest, backwards_and_reversed],
+    "parameters_of": [with_a_loop],
+    "broadcast_shape": [by_zip_longest],
     "repaired_training": [
         train_network,
         gradients_set_to_none,
-        with_log_softmax_and_tensors,
     ],
     "gradient_is_right": [by_gradcheck, by_every_output, by_one_random_direction],
     "combined_gradients": [by_hand, by_tensors],
@@ -487,17 +487,19 @@ WRONG = {
         one_bias_a_layer: "a bias for each of its outputs",
         without_the_output: "the output layer is missing",
         the_books_only: "you say 752",
-        as_text: "you say 752",
+        as_text: "a number is asked for, not '752'",
+        from_built_layers: "you build a Linear",
     },
     "broadcast_shape": {
         aligned_at_the_left: "",
-        never_refusing: "they do not fit",
+        never_refusing: "do not fit: a ValueError is due",
         larger_wins: r"\(0,\) and \(1,\)",
-        equal_or_nothing: "you raised ValueError",
-        same_rank_only: "you raised ValueError",
-        stretched_to_multiples: "they do not fit",
-        as_one_number: "TypeError",
-        by_a_generator: "you say",
+        equal_or_nothing: "they fit, and you raise ValueError",
+        same_rank_only: "they fit, and you raise ValueError",
+        stretched_to_multiples: "do not fit: a ValueError is due",
+        as_one_number: "a tuple is asked for, not 7",
+        by_a_generator: "a tuple is asked for",
+        backwards_and_reversed: r"a tuple is asked for, not \[3, 4\]",
         without_leading_ones: r"\(1, 3\) and \(3,\)",
         without_any_ones: "you say",
     },
@@ -511,6 +513,7 @@ WRONG = {
         losses_looked_at_afterwards: "the losses that you return are not",
         forgotten_return: "a `return` missing",
         losses_made_up: "the losses that you return are not",
+        with_log_softmax_and_tensors: "a list of losses is asked for",
     },
     "gradient_is_right": {
         by_the_sum: "mixes up what follows|forgets what follows",
@@ -520,8 +523,8 @@ WRONG = {
         trusting: "you believed",
         suspicious: "was accused",
         exactly_equal: "was accused",
-        moving_x: "changed the x",
-        at_a_place_of_its_own: "wrong at x",
+        moving_x: "changed what it was given",
+        at_a_place_of_its_own: "relu was accused",
         by_the_length: "the wrong sign",
     },
     "combined_gradients": {
@@ -531,7 +534,7 @@ WRONG = {
         divided_by_processes: "is not the gradient of all 36",
         largest_share_only: "is not the gradient of all 36",
         first_share: "is not the gradient of all 36",
-        in_place: "have changed",
+        in_place: "changed what it was given",
         one_vector: "the names are",
     },
     "seconds_taken": {

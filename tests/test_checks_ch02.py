@@ -179,7 +179,7 @@ def test_wrong_answers_are_refused(name, answer, says):
 
 def test_other_right_answers_are_accepted():
     def counted(n_tokens, max_length, stride):
-        return sum(1 for start in range(0, n_tokens - max_length) if start % stride == 0)
+        return max(0, -((max_length - n_tokens) // stride))
 
     def batches_by_hand(text, tokenizer, max_length):
         dataset = GPTDatasetV1(text, tokenizer, max_length, max_length)
@@ -188,14 +188,6 @@ def test_other_right_answers_are_accepted():
     def by_tiktoken(chunk, ranks):
         return make_encoding("x", ranks).encode(chunk.decode())
 
-    def in_place(tokens, positions, order):
-        moved = tokens[order]
-        without = gap(tokens, moved)
-        tokens += positions
-        moved += positions
-        return without, gap(tokens, moved)
-
-    assert check.order_lost_and_found(in_place).ok
     assert check.number_of_windows(counted).ok
     assert check.every_token_once(batches_by_hand).ok
     assert check.repaired_encoder(by_tiktoken).ok

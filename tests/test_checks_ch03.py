@@ -349,7 +349,7 @@ SAYS = {
     "two_numbers": {
         "d_out of all heads": "num_heads=2: the size of a token's output is 4, not 2",
         "one number a head": "num_heads=1: the size of a token's output is 1, not 2",
-        "no error": "3 heads cannot share 2 numbers; no ValueError",
+        "no error": "3 heads cannot share 2 numbers: a ValueError is due",
         "always two heads": "num_heads=1: there are 2",
         "a fixed context": "a context of 6 tokens was asked for, the heads take 1024",
         "a fixed short context": "a context of 9 tokens was asked for, the heads take 6",
@@ -382,7 +382,7 @@ SAYS = {
         "zeros after, not renormalised": "not to 1",
         "wrong axis": "not to 1",
         "scores doubled": "with wrong weights",
-        "scores overwritten": "the scores themselves were changed",
+        "scores overwritten": "changed what it was given",
     },
     "repaired_attention": {
         "missing transpose": "did not change",
@@ -404,8 +404,8 @@ SAYS = {
         "no tolerance": "is there a tolerance",
         "the last moved, too": "does the last token keep its place",
         "two tokens exchanged": "a copy of the first token (T=9): the last output depends",
-        "the gap itself": "do you return True or False",
-        "the input changed": "the input itself was changed",
+        "the gap itself": "True or False is asked for",
+        "the input changed": "changed what it was given",
     },
 }
 SAYINGS = [(exercise, name) for exercise, names in SAYS.items() for name in names]
@@ -418,5 +418,5 @@ def test_names_the_property_that_failed(exercise, name):
 
 
 def test_every_check_is_tested():
-    checks = {name for name, value in vars(check).items() if hasattr(value, "__wrapped__")}
+    checks = {name for name, value in vars(check).items() if hasattr(value, "is_exercise")}
     assert checks == set(WRONG) == set(SAYS)

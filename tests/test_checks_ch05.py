@@ -4,6 +4,7 @@ import functools
 import math
 
 import notebooks
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from shared.pretraining import (
     calc_loss_loader,
     load_checkpoint,
     next_token_probabilities,
+    save_checkpoint,
     train_model_simple,
 )
 
@@ -74,17 +76,29 @@ TINY_P = {"temperature": 1.0, "top_p": 1e-6}
 
 
 def continued(
-    load=load_checkpoint, epochs=1, freq=None, result=slice(None), eval_iter=1, before=None
+    load=load_checkpoint,
+    epochs=1,
+    freq=None,
+    result=slice(None),
+    eval_iter=1,
+    before=None,
+    prompt="The",
 ):
     def answer(path, model, optimizer, train_loader, val_loader, tokenizer):
         load(path, model, optimizer)
         if before:
             before(train_loader, val_loader)
         every = freq or len(train_loader)
-        settings = "cpu", epochs, every, eval_iter, "The", tokenizer
+        settings = "cpu", epochs, every, eval_iter, prompt, tokenizer
         return train_model_simple(model, train_loader, val_loader, optimizer, *settings)[result]
 
     return answer
+
+
+def saved_again(path, model, optimizer, *rest):
+    found = continued()(path, model, optimizer, *rest)
+    save_checkpoint(path, model, optimizer)
+    return found
 
 
 def exchanged_losses(*given):
@@ -159,6 +173,11 @@ def gradients_off_for_good(model, loader):
         return calc_loss_loader(loader, model, "cpu")
 
 
+def frozen_for_good(model, loader):
+    model.requires_grad_(False)
+    return loss(gradients=True)(model, loader)
+
+
 def perplexity(model, loader):
     return torch.tensor(loss()(model, loader)).exp().item()
 
@@ -200,6 +219,25 @@ def as_a_column(logits, temperature, top_k, top_p):
     return torch.multinomial(shares, 1)
 
 
+def seeded(*given):
+    torch.manual_seed(123)
+    return sampler()(*given)
+
+
+def own_generator(logits, temperature, top_k, top_p):
+    shares = next_token_probabilities(logits, temperature, top_k, top_p)
+    return torch.multinomial(shares, 1, generator=torch.Generator().manual_seed(1)).squeeze(1)
+
+
+def divided_in_place(logits, temperature, top_k, top_p):
+    logits /= temperature
+    return sampler()(logits, 1.0, top_k, top_p)
+
+
+def as_floats(*given):
+    return sampler()(*given).float()
+
+
 def one_token(logits, temperature, top_k, top_p):
     return sampler()(logits, temperature, top_k, top_p)[:1]
 
@@ -210,7 +248,7 @@ def one_token(logits, temperature, top_k, top_p):
 def compare(n=100_000, tolerance=5.0, fixed=None):
     def answer(sample, probabilities):
         shares = sample(n).bincount(minlength=len(probabilities)) / n
-        if len(shares) > len(probabilities):
+        if len(shares) > len(probabilities) or (shares[probabilities == 0] > 0).any():
             return False
         error = (probabilities * (1 - probabilities) / n).sqrt()
         allowed = tolerance * error + 1e-6 if fixed is None else fixed
@@ -232,7 +270,7 @@ def only_the_top(sample, probabilities):
 WRONG = [
     ("expected_draws", drawn, "you draw"),
     ("expected_draws", by_exponentials, "nan: exp of a large logit overflows"),
-    ("expected_draws", in_place, "have changed"),
+    ("expected_draws", in_place, "changed what it was given"),
     ("expected_draws", expected(likeliest), "argmax"),
     ("expected_draws", expected(lambda x, T: (x * T).softmax(dim=-1)), "multiply"),
     ("expected_draws", expected(lambda x, T: x.softmax(dim=-1)), "temperature is not used"),
@@ -253,6 +291,8 @@ WRONG = [
     ("settings_for", jobs(novelist={"temperature": 0.7, "top_k": 40}), "own probabilities"),
     ("settings_for", jobs(poet={"temperature": 1.3}), "however absurd"),
     ("settings_for", jobs(poet={"temperature": 1.0, "top_p": 0.9}), "no bolder"),
+    ("settings_for", jobs(poet={"temperature": 1.0001, "top_p": 0.9}), "1.0001 is hardly bolder"),
+    ("settings_for", jobs(poet={"temperature": 1.04, "top_p": 0.9}), "1.04 is hardly bolder"),
     ("settings_for", jobs(poet={"temperature": 1.3, "top_k": 50}), "must depend"),
     ("settings_for", jobs(poet={"temperature": 100.0, "top_p": 0.9}), "must depend"),
     ("settings_for", jobs(poet={"temperature": 5.0, "top_p": 0.99}), "must depend"),
@@ -263,6 +303,10 @@ WRONG = [
     ("settings_for", jobs(novelist={"temperature": 1.0, "top_k": 0}), "is refused by generate"),
     ("settings_for", jobs(poet={"temp": 1.3}), "not 'temp'"),
     ("settings_for", lambda job: 0.0, "a dictionary is asked for"),
+    ("settings_for", jobs(novelist={"temperature": 1.0, "top_k": 40.0}), "top_k is 40.0; a whole"),
+    ("settings_for", jobs(librarian={"temperature": None}), "temperature is None; a number"),
+    ("settings_for", jobs(poet={"temperature": 1.3, "top_p": "0.9"}), "top_p is '0.9'; a number"),
+    ("deterministic_settings", lambda: T0, "a list of settings is asked for, not {"),
     ("deterministic_settings", lambda: [T0, K1], "three settings"),
     ("deterministic_settings", lambda: [T0, K1, {"temperature": 0.01}], "setting 3: with 40"),
     ("deterministic_settings", lambda: [T0, K1, {"temperature": 1.0, "top_p": 0.01}], "50,257"),
@@ -301,10 +345,18 @@ WRONG = [
     ("one_more_epoch", nothing_to_show, "a list is empty"),
     ("one_more_epoch", any_lists, "but the validation loss"),
     ("one_more_epoch", nothing_trained, "was not trained on"),
+    (
+        "one_more_epoch",
+        continued(prompt="Every effort moves you"),
+        "no sample of the trained model",
+    ),
+    ("one_more_epoch", saved_again, "the checkpoint is no longer what it was"),
+    ("one_more_epoch", lambda *given: dict(enumerate(continued()(*given))), "three lists"),
     ("repaired_loss", loss(evaluation=False), "dropout is active"),
     ("repaired_loss", loss(restore=False), "left in the other"),
     ("repaired_loss", loss(gradients=True), "gradients are recorded"),
-    ("repaired_loss", gradients_off_for_good, "stay switched off"),
+    ("repaired_loss", frozen_for_good, "requires_grad (it was True): put it back"),
+    ("repaired_loss", gradients_off_for_good, "leaves `torch.set_grad_enabled` changed"),
     ("repaired_loss", loss(reduce="batches"), "batches are averaged"),
     ("repaired_loss", loss(reduce="windows"), "number of windows"),
     ("repaired_loss", loss(reduce="sum"), "the sum over all targets"),
@@ -313,6 +365,7 @@ WRONG = [
     ("repaired_loss", lambda *given: loss()(*given) / math.log(2), "these are bits"),
     ("repaired_loss", last_batch_dropped, "the last batch is left out"),
     ("repaired_loss", lambda model, loader: 1.0, "you say"),
+    ("repaired_loss", lambda model, loader: math.nan, "the loss is nan"),
     ("repaired_sampler", sampler("ranks"), "ranks"),
     ("repaired_sampler", sampler("argmax"), "takes the likeliest"),
     ("repaired_sampler", sampler("undivided"), "does not divide"),
@@ -332,9 +385,14 @@ WRONG = [
     ("repaired_sampler", beyond_the_end, "does not exist"),
     ("repaired_sampler", row_zero_for_all, "mixed up"),
     ("repaired_sampler", one_token, "one a row"),
+    ("repaired_sampler", seeded, "each call draws the very same tokens"),
+    ("repaired_sampler", own_generator, "each call draws the very same tokens"),
+    ("repaired_sampler", divided_in_place, "changed what it was given, `logits`"),
+    ("repaired_sampler", as_floats, "token IDs are whole numbers"),
     ("draws_as_claimed", compare(n=300), "got through"),
     ("draws_as_claimed", compare(fixed=1e-3, n=1000), "were accused"),
     ("draws_as_claimed", compare(fixed=0.05), "got through"),
+    ("draws_as_claimed", compare(fixed=0.005), "of 1,000 tokens, got through"),
     ("draws_as_claimed", compare(tolerance=1.0), "were accused"),
     *[("draws_as_claimed", compare(n, 3.0), "were accused") for n in (100_000, 200_000, 400_000)],
     ("draws_as_claimed", no_look_beyond, "the answer is False"),
@@ -342,6 +400,7 @@ WRONG = [
     ("draws_as_claimed", lambda sample, probabilities: True, "got through"),
     ("draws_as_claimed", lambda sample, probabilities: False, "were accused"),
     ("draws_as_claimed", lambda sample, probabilities: 0.7, "True or False"),
+    ("draws_as_claimed", lambda sample, probabilities: probabilities > 0, "True or False"),
 ]
 
 
@@ -387,7 +446,20 @@ def test_other_right_answers_are_accepted():
     assert check.repaired_sampler(lambda *given: by_running_sums(*given).numpy()).ok
     assert check.repaired_sampler(sampler()).ok
     assert check.draws_as_claimed(compare()).ok and check.draws_as_claimed(compare(300_000, 6)).ok
-    assert check.draws_as_claimed(compare(tolerance=4)).ok
+    assert check.draws_as_claimed(lambda *given: np.bool_(compare(tolerance=4)(*given))).ok
+
+
+@pytest.mark.parametrize("kind", [bool, int, np.bool_, torch.tensor, np.array], ids=range(5))
+def test_yes_and_no_in_every_form(kind):
+    assert check.yes_or_no(kind(True)) is True and check.yes_or_no(kind(False)) is False
+    for other in (
+        kind([True, False]) if kind in (torch.tensor, np.array) else "True",
+        2,
+        0.5,
+        None,
+    ):
+        with pytest.raises(AssertionError, match="True or False is asked for"):
+            check.yes_or_no(other)
 
 
 def test_a_right_answer_is_told_what_there_was_to_predict():

@@ -62,6 +62,17 @@ def by_tokens(tokenizer, text):
     return len(tokenizer.decode(ids[: int(0.9 * len(ids))]))
 
 
+def parts_left_in_evaluation(model, tokenizer, text):
+    training = model.training
+    found = measured(restore=False)(model, tokenizer, text)
+    model.training = training
+    return found
+
+
+def frozen_for_good(model, tokenizer, text):
+    return measured()(model.requires_grad_(False), tokenizer, text)
+
+
 def only_validation(model, tokenizer, text):
     return measured()(model, tokenizer, text)[1:]
 
@@ -89,6 +100,11 @@ def needed(weights=lambda cfg, count: count, cache=lambda cfg, count: count, siz
     return bytes_needed
 
 
+def with_numbers(name, bytes_per_number):
+    weights = sum(p.numel() for p in GPTModel(gpt2_config(name)).parameters())
+    return weights * bytes_per_number, needed()(name, bytes_per_number)[1]
+
+
 def untied(cfg, count):
     return count + cfg["vocab_size"] * cfg["emb_dim"]
 
@@ -100,11 +116,20 @@ def without_biases(cfg, count):
 # 5.7: copying GPT-2's weights
 
 
+def by_hand(gpt, params):
+    return answers("solutions.ipynb")["copy_gpt2"](gpt, params)
+
+
+def by_the_lesson(gpt, params):
+    load_weights_into_gpt(gpt, params)
+    return gpt
+
+
 def copied(spoil=lambda gpt: None, change=lambda params: params, before=lambda gpt: gpt):
-    """load_weights_into_gpt with a fault: before it, in the tensors, or in the model afterwards."""
+    """The solution with a fault: before it, in the tensors, or in the model afterwards."""
 
     def copy_gpt2(gpt, params):
-        load_weights_into_gpt(before(gpt), change(dict(params)))
+        by_hand(before(gpt), change(dict(params)))
         with torch.no_grad():
             spoil(gpt)
         return gpt
@@ -171,7 +196,7 @@ def biases_in_another_order(gpt):
 
 def biases_forgotten(gpt, params):
     old = [block.att.W_query.bias.clone() for block in gpt.trf_blocks]
-    load_weights_into_gpt(gpt, params)
+    by_hand(gpt, params)
     with torch.no_grad():
         for block, bias in zip(gpt.trf_blocks, old):
             block.att.W_query.bias.copy_(bias)
@@ -183,7 +208,7 @@ def tied_for_good(gpt):
 
 
 def memory_shared(gpt, params):
-    load_weights_into_gpt(gpt, params)
+    by_hand(gpt, params)
     gpt.final_norm.scale.data = params["ln_f.weight"]
     return gpt
 
@@ -209,20 +234,20 @@ def as_many_numbers(params):
 
 
 def changes_what_it_gets(gpt, params):
-    load_weights_into_gpt(gpt, params)
+    by_hand(gpt, params)
     params["wte.weight"].zero_()
     return gpt
 
 
 def uses_up_what_it_gets(gpt, params):
-    load_weights_into_gpt(gpt, params)
+    by_hand(gpt, params)
     params.clear()
     return gpt
 
 
 def a_new_model(gpt, params):
     other = GPTModel(tied_config()).double()
-    load_weights_into_gpt(other, params)
+    by_hand(other, params)
     return other
 
 
@@ -232,7 +257,7 @@ def tied_config():
 
 
 def nothing_returned(gpt, params):
-    load_weights_into_gpt(gpt, params)
+    by_hand(gpt, params)
 
 
 def wrong_shape_is_a_runtime_error(gpt, params):
@@ -266,8 +291,11 @@ WRONG = [
     ("losses_on_text", measured(swapped=True), "exchanged"),
     ("losses_on_text", measured(split=by_tokens), "of its tokens"),
     ("losses_on_text", measured(split=lambda _, text: len(text) // 2), "the losses are"),
-    ("losses_on_text", measured(restore=False), "left in another"),
+    ("losses_on_text", measured(restore=False), "left in the other"),
+    ("losses_on_text", parts_left_in_evaluation, "of a part of it"),
+    ("losses_on_text", frozen_for_good, "requires_grad (it was True): put it back"),
     ("losses_on_text", only_validation, "two losses"),
+    ("losses_on_text", lambda *given: [math.nan, 3.0], "numbers that are finite"),
     ("losses_on_text", perplexities, "these are perplexities"),
     ("losses_on_text", in_bits, "these are bits"),
     ("bytes_needed", needed(weights=untied), "count it twice"),
@@ -283,6 +311,8 @@ WRONG = [
     ("bytes_needed", needed(cache=lambda cfg, kept: kept // cfg["n_heads"]), "not one"),
     ("bytes_needed", lambda name, size: needed()(name, size)[::-1], "are exchanged"),
     ("bytes_needed", lambda name, size: (1,), "two numbers"),
+    ("bytes_needed", lambda name, size: sum(needed()(name, size)), "two numbers are asked for"),
+    ("bytes_needed", with_numbers, "you build a model with numbers in it"),
     ("copy_gpt2", copied(turned(*ALL)), "W_query.weight is not transposed"),
     ("copy_gpt2", copied(turned("out_proj")), "out_proj.weight is not transposed"),
     ("copy_gpt2", copied(turned("W_value")), "W_value.weight is not transposed"),
@@ -308,9 +338,10 @@ WRONG = [
         wrong_shape_is_a_runtime_error,
         "another shape raised RuntimeError; a ValueError is",
     ),
-    ("copy_gpt2", changes_what_it_gets, "have changed"),
-    ("copy_gpt2", uses_up_what_it_gets, "have changed"),
+    ("copy_gpt2", changes_what_it_gets, "changed what it was given"),
+    ("copy_gpt2", uses_up_what_it_gets, "changed what it was given"),
     ("copy_gpt2", a_new_model, "that was given"),
+    ("copy_gpt2", by_the_lesson, "by the lesson's gpt2_views"),
     ("copy_gpt2", nothing_returned, "returned None"),
     ("copy_gpt2", lambda gpt, params: gpt, "was left as it was"),
     ("copy_gpt2", c_fc_not_turned, "raised RuntimeError"),
@@ -334,7 +365,7 @@ def test_a_right_answer_is_told_the_losses_of_course_gpt_on_the_story():
     assert f"{losses[0]:.2f} in its first nine tenths, {losses[1]:.2f} in its last tenth" in text
 
 
-def test_other_right_answers_are_accepted():
+def test_other_right_answers_are_accepted(short_story):
     def one_by_one(model, tokenizer, text):
         T, at = model.pos_emb.num_embeddings, int(0.9 * len(text))
         found = []

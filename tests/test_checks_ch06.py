@@ -1,6 +1,10 @@
 """Every check of chapter 6's exercises: accepts right answers, refuses the usual wrong ones."""
 
 import functools
+import hashlib
+import random
+import re
+import unicodedata
 
 import notebooks
 import numpy as np
@@ -68,8 +72,40 @@ def forged_padding_read(texts, model, tokenizer, pad):
     return logits[torch.arange(len(ids)), torch.tensor([len(one) - 1 for one in cut])]
 
 
+def padded_with(other):
+    """Padded with a token of the answer's own choice, and read at the last one that is another."""
+
+    def answer(texts, model, tokenizer, pad):
+        T = model.pos_emb.num_embeddings
+        cut = [tokenizer.encode_ordinary(text)[:T] for text in texts]
+        ids = torch.tensor([one + [other] * (T - len(one)) for one in cut])
+        last = torch.where(ids != other, torch.arange(T), 0).amax(dim=1)
+        with torch.no_grad():
+            return model(ids)[torch.arange(len(ids)), last]
+
+    return answer
+
+
+def probabilities(*given):
+    return full_context()(*given).softmax(dim=-1)
+
+
+def letters_cut(texts, model, tokenizer, pad):
+    return full_context()([text[:24] for text in texts], model, tokenizer, pad)
+
+
+def left_in_training(texts, model, tokenizer, pad):
+    model.train()
+    return full_context()(texts, model, tokenizer, pad)
+
+
 def ends_kept(texts, model, tokenizer, pad):
     return full_context()([text[-24:] for text in texts], model, tokenizer, pad)
+
+
+def last_tokens_kept(texts, model, tokenizer, pad):
+    ends = [tokenizer.encode_ordinary(text)[-24:] for text in texts]
+    return full_context()([tokenizer.decode(ids) for ids in ends], model, tokenizer, pad)
 
 
 # 6.2: an optimizer for a part
@@ -90,6 +126,18 @@ def adamw(part=None, decay=0.1, lr=1e-3):
         return torch.optim.AdamW(trained, lr=lr, weight_decay=decay)
 
     return answer
+
+
+def head_made_anew(model, part):
+    torch.nn.init.normal_(model.out_head.weight)
+    return adamw()(model, part)
+
+
+def slow_norms(model, part):
+    train_only(model, part)
+    groups = [{"params": [p], "lr": 1e-4 if p.dim() < 2 else 1e-3} for p in model.parameters()]
+    trained = [group for group in groups if group["params"][0].requires_grad]
+    return torch.optim.AdamW(trained, weight_decay=0.1)
 
 
 def everything_thawed(model, part):
@@ -172,6 +220,18 @@ def accuracy(place="last", evaluation=True, restore=True, batches=False, grad=Fa
     return answer
 
 
+def frozen_for_good(model, loader, pad):
+    model.requires_grad_(False)
+    return accuracy(grad=True)(model, loader, pad)
+
+
+def parts_left_in_evaluation(model, loader, pad):
+    training = model.training
+    found = accuracy(restore=False)(model, loader, pad)
+    model.training = training
+    return found
+
+
 def last_batch_dropped(model, loader, pad):
     return accuracy()(model, list(loader)[:-1], pad)
 
@@ -183,8 +243,8 @@ def head(
     train=("train",), choose="validation", threshold=None, seeded=True, by_hand=False, steps=150
 ):
     def answer(parts):
-        if not seeded:
-            torch.manual_seed(torch.seed() % 1000)
+        if seeded:
+            torch.manual_seed(1)
         x, y = (torch.cat([parts[name][i] for name in train]) for i in (0, 1))
         layer = torch.nn.Linear(x.shape[1], 2)
         optimizer = torch.optim.AdamW(layer.parameters(), lr=0.05)
@@ -231,6 +291,27 @@ def stopped_by(part):
 def numbers_of_numpy(parts):
     rows = np.random.permutation(len(parts["train"][0]))[:400]
     return head()(parts | {"train": tuple(part[rows] for part in parts["train"])})
+
+
+def centered_in_place(parts):
+    for features, _ in parts.values():
+        features.sub_(parts["train"][0].mean(dim=0))
+    return head()(parts)
+
+
+def predicts_in_place(parts):
+    predict, threshold = head()(parts)
+    return lambda features: predict(features.mul_(1)) * features.add_(1).isfinite()[:, 0], threshold
+
+
+def by_neighbors(parts):
+    predict, threshold = head()(parts)
+    return lambda features: predict(features - features.mean(dim=0)), threshold
+
+
+def the_other_class(parts):
+    predict, threshold = head()(parts)
+    return lambda features: 1 - predict(features), 1 - threshold
 
 
 def chosen_on_both(parts):
@@ -288,6 +369,81 @@ def keys_instead_of_texts(df, *rest):
     return split()(df.assign(text=df.text.str.lower().str.split().str.join(" ")), *rest)
 
 
+def spaces(text):
+    return " ".join(text.lower().split())
+
+
+def shuffled(order, place=random.Random):
+    """Keys in this order, then shuffled by the seed."""
+
+    def answer(df, train_frac, validation_frac, seed):
+        keys = df.text.map(spaces)
+        distinct = order(keys, seed)
+        if place:
+            place(seed).shuffle(distinct)
+        first = int(len(distinct) * train_frac)
+        second = first + int(len(distinct) * validation_frac)
+        chosen = distinct[:first], distinct[first:second], distinct[second:]
+        return [df[keys.isin(part)] for part in chosen]
+
+    return answer
+
+
+def by_digest(keys, seed):
+    """Right: the order comes from each text itself, in every process."""
+    return sorted(set(keys), key=lambda k: hashlib.md5(f"{seed} {k}".encode()).hexdigest())
+
+
+def by_hash(keys, seed):
+    return sorted(set(keys), key=lambda k: hash(f"{seed} {k}"))
+
+
+def without_accents(text):
+    return unicodedata.normalize("NFKD", spaces(text)).encode("ascii", "ignore").decode()
+
+
+def column_added(df, *rest):
+    df["key"] = df.text.map(spaces)
+    return [part.drop(columns="key") for part in split()(df, *rest)]
+
+
+def column_returned(df, *rest):
+    return split()(df.assign(key=df.text.map(spaces)), *rest)
+
+
+def columns_lost(df, *rest):
+    return split()(df[["text", "label"]], *rest)
+
+
+def rows_by_name(df, *rest):
+    return [df.loc[part.index] for part in split()(df, *rest)]
+
+
+def key_of_label(df, *rest):
+    keyed = df.assign(text=df.text + df.label.astype(str), old=df.text)
+    return [part.assign(text=part.old).drop(columns="old") for part in split()(keyed, *rest)]
+
+
+def share_of_rows(df, train_frac, validation_frac, seed):
+    keys = df.text.map(spaces)
+    counts = keys.value_counts().sample(frac=1, random_state=seed).cumsum() / len(df)
+    ends = train_frac, train_frac + validation_frac
+    place = keys.map(counts)
+    return df[place <= ends[0]], df[(place > ends[0]) & (place <= ends[1])], df[place > ends[1]]
+
+
+def in_groups(df, train_frac, validation_frac, seed):
+    """Right: scikit-learn keeps groups together."""
+    from sklearn.model_selection import GroupShuffleSplit
+
+    keys = df.text.map(spaces).to_numpy()
+    first = GroupShuffleSplit(1, train_size=train_frac, random_state=seed)
+    train, rest = next(first.split(df, groups=keys))
+    second = GroupShuffleSplit(1, train_size=validation_frac / (1 - train_frac), random_state=seed)
+    one, other = next(second.split(rest, groups=keys[rest]))
+    return df.iloc[train], df.iloc[rest[one]], df.iloc[rest[other]]
+
+
 def never_the_same(df, train_frac, validation_frac, seed):
     return split()(df, train_frac, validation_frac, int(torch.randint(10**6, ())))
 
@@ -308,6 +464,27 @@ def by_first_row(classify, ids, pad):
     return "last real token" if same else "last position"
 
 
+def by_writing(write):
+    """The experiment of the solution, with another way to change a message's last token."""
+
+    def answer(classify, ids, pad):
+        longer = torch.cat([ids, torch.full_like(ids[:, :1], pad)], dim=1)
+        if not torch.allclose(classify(longer), classify(ids), atol=1e-5):
+            return "last position"
+        rows, last, changed = torch.arange(len(ids)), last_real_token(ids, pad), ids.clone()
+        changed[rows, last] = write(changed[rows, last], pad)
+        same = torch.allclose(classify(changed), classify(ids), atol=1e-5)
+        return "first token" if same else "last real token"
+
+    return answer
+
+
+def ids_written_over(classify, ids, pad):
+    found = by_writing(lambda tokens, pad: (tokens + 1) % pad)(classify, ids, pad)
+    ids[:, 1:] = pad
+    return found
+
+
 WRONG = [
     ("logits_at_full_context", full_context("first"), "you read the first token"),
     ("logits_at_full_context", full_context("position"), "you read the last position"),
@@ -315,10 +492,18 @@ WRONG = [
     ("logits_at_full_context", columns_cut, "its whole context, 24, was asked for"),
     ("logits_at_full_context", forged_padding_read, "'<|endoftext|> you won' are not those"),
     ("logits_at_full_context", full_context("mean"), "are not those of its last real token"),
-    ("logits_at_full_context", full_context(width=12), "are not those of its last real token"),
+    ("logits_at_full_context", full_context(width=12), "you read it after 12 of"),
     ("logits_at_full_context", full_context(keep=slice(1, None)), "the shape is"),
     ("logits_at_full_context", without_padding, "was asked for"),
     ("logits_at_full_context", ends_kept, "are not those of its last real token"),
+    ("logits_at_full_context", last_tokens_kept, "loses its end, not its beginning"),
+    ("logits_at_full_context", letters_cut, "you read it after 12 of its 20 tokens; 24 fit"),
+    ("logits_at_full_context", probabilities, "these are probabilities"),
+    ("logits_at_full_context", left_in_training, "left in the other"),
+    *[
+        ("logits_at_full_context", padded_with(ord(letter)), "not those of its last real token")
+        for letter in "\0 \n\t.0x_"
+    ],
     ("logits_at_full_context", lambda *args: full_context()(*args).tolist(), "a tensor"),
     ("optimizer_for", frozen_by_zero_gradients, "still in the optimizer's weight decay"),
     ("optimizer_for", nothing_frozen, "head: tok_emb.weight moved; it shrank: frozen, and still"),
@@ -328,6 +513,8 @@ WRONG = [
     ("optimizer_for", adamw(decay=0.0), "weight_decay is 0; 0.1 was asked for"),
     ("optimizer_for", adamw(lr=0.0), "lr is 0; 0.001 was asked for"),
     ("optimizer_for", adamw(lr=0.1), "lr is 0.1; 0.001 was asked for"),
+    ("optimizer_for", head_made_anew, "out_head.weight is not what it was before any step"),
+    ("optimizer_for", slow_norms, "lr is 0.0001; 0.001 was asked for"),
     ("optimizer_for", frozen_in_the_decay, "still in the optimizer's weight decay"),
     ("optimizer_for", another(torch.optim.Adam), "AdamW is asked for, not Adam"),
     ("optimizer_for", another(torch.optim.SGD), "AdamW is asked for, not SGD"),
@@ -346,6 +533,8 @@ WRONG = [
     ("repaired_accuracy", accuracy(batches=True), "batches are averaged"),
     ("repaired_accuracy", accuracy(evaluation=False), "dropout is active"),
     ("repaired_accuracy", accuracy(restore=False), "left in the other"),
+    ("repaired_accuracy", frozen_for_good, "requires_grad (it was True): put it back"),
+    ("repaired_accuracy", parts_left_in_evaluation, "of a part of it"),
     ("repaired_accuracy", last_batch_dropped, "are right, you say"),
     (
         "spam_filter",
@@ -361,6 +550,10 @@ WRONG = [
     ("spam_filter", head(threshold=0.5), "can be had"),
     ("spam_filter", head(by_hand=True), "hardly separates"),
     ("spam_filter", head(seeded=False), "draw random numbers with a seed"),
+    ("spam_filter", centered_in_place, "changed what it was given, `parts['train'][0]`"),
+    ("spam_filter", predicts_in_place, "predict changed the features"),
+    ("spam_filter", by_neighbors, "depends on the messages that it is asked about with it"),
+    ("spam_filter", the_other_class, "the probability of class 0; that of class 1"),
     ("spam_filter", numbers_of_numpy, "draw random numbers with a seed"),
     ("spam_filter", stopped_by("validation"), "validation labels: these were used in training"),
     ("spam_filter", stopped_by("test"), "test labels: these were used in training"),
@@ -376,9 +569,46 @@ WRONG = [
     ("split_texts", split(seeded=False), "the seed is not used"),
     ("split_texts", never_the_same, "nobody could repeat it"),
     ("split_texts", lambda *args: split()(*args)[:2], "three tables"),
+    ("split_texts", lambda *args: [list(part.text) for part in split()(*args)], "three tables"),
+    ("split_texts", shuffled(lambda keys, seed: list(set(keys))), "the order of a set"),
+    ("split_texts", shuffled(lambda keys, seed: list({*keys})), "the order of a set"),
+    ("split_texts", shuffled(by_hash, None), "`hash` of a text is another number in each"),
+    ("split_texts", split(key=lambda text: text.lower().replace("  ", " ").strip()), "case and sp"),
+    ("split_texts", split(key=lambda text: re.sub(" +", " ", text.lower()).strip()), "case and sp"),
+    ("split_texts", split(key=lambda text: " ".join(text.lower().split(" "))), "case and sp"),
+    (
+        "split_texts",
+        split(key=lambda text: "".join(text.lower().split())),
+        "'to day message 3' and",
+    ),
+    (
+        "split_texts",
+        split(key=lambda text: spaces(re.sub(r"[^\w\s]", "", text))),
+        "always stay tog",
+    ),
+    ("split_texts", split(key=lambda text: " ".join(sorted(spaces(text).split()))), "always stay"),
+    (
+        "split_texts",
+        split(key=lambda text: tuple(dict.fromkeys(spaces(text).split()))),
+        "very very",
+    ),
+    ("split_texts", split(key=without_accents), "'naïve message 3' and"),
+    ("split_texts", key_of_label, "exactly equal, stand in"),
+    ("split_texts", column_added, "changed what it was given"),
+    ("split_texts", column_returned, "has the columns"),
+    ("split_texts", columns_lost, "has the columns"),
+    ("split_texts", rows_by_name, "each must come once"),
+    ("split_texts", share_of_rows, "of the distinct texts, not about"),
     ("place_that_is_read", by_padding_only, "first token was taken for one of the last real"),
     ("place_that_is_read", lambda *args: "last position", "were logits compared exactly"),
     ("place_that_is_read", by_first_row, "was taken for one"),
+    *[
+        ("place_that_is_read", by_writing(lambda tokens, pad, c=c: c), "was taken for one of the f")
+        for c in (0, 1, 42)
+    ],
+    ("place_that_is_read", by_writing(lambda tokens, pad: tokens + 1), "these are"),
+    ("place_that_is_read", by_writing(lambda tokens, pad: tokens - 1), "these are"),
+    ("place_that_is_read", ids_written_over, "changed what it was given"),
     ("place_that_is_read", lambda *args: "last real token", "was taken for one"),
     ("place_that_is_read", lambda *args: "last", "one of first token"),
 ]
@@ -452,6 +682,10 @@ def test_other_right_answers_are_accepted():
     assert check.spam_filter(one_of_its_probabilities).ok
     assert check.spam_filter(by_the_library).ok and check.spam_filter(head()).ok
     assert check.split_texts(copies_in_training).ok and check.split_texts(split()).ok
+    assert check.split_texts(in_groups).ok
+    assert check.split_texts(shuffled(by_digest, None)).ok
+    assert check.split_texts(shuffled(lambda keys, seed: sorted(set(keys)))).ok
+    assert check.split_texts(shuffled(lambda keys, seed: list(dict.fromkeys(keys)))).ok
     assert check.place_that_is_read(one_message).ok and check.place_that_is_read(twice_as_wide).ok
 
 

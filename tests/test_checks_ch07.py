@@ -5,6 +5,7 @@ import math
 import random
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -111,6 +112,27 @@ def as_floats(batch, end):
     return [part.float() for part in collate()(batch, end)]
 
 
+def lengthened(batch, end):
+    """The batch's own lists get longer, and with them the data set at every epoch."""
+    for ids, _ in batch:
+        ids.append(end)
+    return collate()([(ids[:-1], p) for ids, p in batch], end)
+
+
+def ends_hidden(batch, end):
+    inputs, targets = collate()(batch, end)
+    for row, (ids, _) in zip(targets, batch):
+        row[: len(ids) - 1][row[: len(ids) - 1] == end] = -100
+    return inputs, targets
+
+
+def another_end(batch, end):
+    inputs, targets = collate()(batch, end)
+    for row, (ids, _) in zip(targets, batch):
+        row[len(ids) - 1] = end - 1
+    return inputs, targets
+
+
 def rows_of_their_own_lengths(batch, end):
     return [ids for ids, _ in batch], [[*ids[1:], end] for ids, _ in batch]
 
@@ -160,8 +182,38 @@ def chats(strip=True, system=True, last=False, empty=False, listed=True, roles=T
     return answer
 
 
+def by_a_pattern(given):
+    """Another right way: what is left without the systems must begin with a question and its answer."""
+    if not isinstance(given, list):
+        raise ValueError
+    entries = []
+    for chat in given:
+        talk = [(m["role"], m["content"].strip()) for m in chat["messages"]]
+        match [(role, text) for role, text in talk if role != "system"]:
+            case [("user", question), ("assistant", reply), *_] if question and reply:
+                entries.append({"output": reply, "input": "", "instruction": question, "id": 1})
+    return entries
+
+
+def systems_at_the_start(given):
+    """Only what the system says before everything else is passed over."""
+    if not isinstance(given, list):
+        raise ValueError
+    given = [list(chat["messages"]) for chat in given]
+    for talk in given:
+        while talk and talk[0]["role"] == "system":
+            del talk[0]
+    return chats(system=False)([{"messages": talk} for talk in given])
+
+
+def any_sequence(given):
+    if not isinstance(given, list | tuple):
+        raise ValueError("no list")
+    return chats()(list(given))
+
+
 def by_the_first_question(given):
-    """Another right way: the first message of a user, and the one after it."""
+    """The first message of a user, and the one after it: what the assistant says before it is forgotten."""
     if not isinstance(given, list):
         raise ValueError
     entries = []
@@ -279,6 +331,37 @@ class ByRank(LoRA):
         return self.linear(x) + self.alpha / self.A.shape[1] * (x @ self.A @ self.B)
 
 
+class InPlace(LoRA):
+    def forward(self, x):
+        out = self.linear(x)
+        with torch.no_grad():
+            x *= self.alpha
+        return out + x @ self.A @ self.B
+
+
+class Alike(LoRA):
+    """All columns of A are alike, and stay alike."""
+
+    def __init__(self, linear, rank, alpha, fill=lambda A: nn.init.ones_(A)):
+        super().__init__(linear, rank, alpha)
+        with torch.no_grad():
+            fill(self.A)
+
+
+class OneColumn(Alike):
+    def __init__(self, *given):
+        super().__init__(*given, lambda A: A.copy_(torch.randn(len(A), 1).expand_as(A)))
+
+
+class OnlyTwo(Alike):
+    """Two columns, each twice: seen where the rank is 4."""
+
+    def __init__(self, *given):
+        super().__init__(
+            *given, lambda A: A.copy_(torch.randn(len(A), 2).repeat(1, 2)[:, : A.shape[1]])
+        )
+
+
 class Transposed(LoRA):
     def __init__(self, linear, rank, alpha):
         super().__init__(linear, rank, alpha)
@@ -308,14 +391,31 @@ def overlap(key):
     return lambda train, test: [e for e in test if key(e) in [key(t) for t in train]]
 
 
+def text(entry):
+    return f"{entry['instruction']} {entry.get('input') or ''}".lower()
+
+
 def words(entry):
+    return re.findall(r"\w+", text(entry))
+
+
+def by_letters(entry):
+    """Another right way: what is no letter or digit becomes a space."""
+    return "".join(c if c.isalnum() else " " for c in text(entry)).split()
+
+
+def struck_out(entry):
+    """What is no letter, digit or space is struck out, and two words become one."""
+    return "".join(c for c in text(entry) if c.isalnum() or c.isspace()).split()
+
+
+def stripped(entry):
+    """Punctuation goes at the ends of words only."""
+    return [word.strip(".,:;!?") for word in text(entry).split()]
+
+
+def input_needed(entry):
     return re.findall(r"\w+", f"{entry['instruction']} {entry['input']}".lower())
-
-
-def without_punctuation(entry):
-    """Another right way: what is no letter, digit or space is struck out."""
-    text = f"{entry['instruction']} {entry['input']}".casefold()
-    return "".join(c for c in text if c.isalnum() or c.isspace()).split()
 
 
 def changed_entries(train, test):
@@ -389,7 +489,24 @@ def padded_right_but_read_at_the_end(model, prompts, n, end):
             new = logits[i, len(ids) - 1].argmax().item()
             over |= {i} if new == end else set()
             texts[i] = ids if i in over else [*ids, new]
-    return [torch.tensor(ids[len(p) :]) for ids, p in zip(texts, prompts)]
+    return [list(np.array(ids[len(p) :], dtype=int)) for ids, p in zip(texts, prompts)]
+
+
+def as_tensors(*given):
+    return [torch.tensor(ids) for ids in batched()(*given)]
+
+
+def written_into_the_prompts(model, prompts, n, end):
+    answers = one_by_one(model, prompts, n, end)
+    for ids, answer in zip(prompts, answers):
+        ids += answer
+    return answers
+
+
+def left_in_training(model, *given):
+    answers = batched()(model, *given)
+    model.train()
+    return answers
 
 
 def ends_struck_out(model, prompts, n, end):
@@ -447,27 +564,51 @@ def prefixes(function, prompts):
     return together or function(prompts[::-1]) != alone[::-1]
 
 
+def in_place(function, prompts):
+    alone = {prompt: function([prompt])[0] for prompt in prompts}
+    for _ in range(50):
+        random.shuffle(prompts)
+        for size in (2, 5, len(prompts)):
+            if function(prompts[:size]) != [alone[prompt] for prompt in prompts[:size]]:
+                return True
+    return False
+
+
+def a_bool_of_numpy(function, prompts):
+    return np.any([by_chance(function, prompts)])
+
+
+def a_bool_of_pytorch(function, prompts):
+    return torch.tensor(by_chance(function, prompts))
+
+
+def one_or_zero(function, prompts):
+    return int(by_chance(function, prompts))
+
+
 RIGHT = [
     ("phi_prompt", phi()),
-    ("collate_answers", by_the_lesson),
     ("collate_answers", collate()),
     ("collate_answers", by_slices),
     ("collate_answers", as_lists),
     ("entries_from_chats", chats()),
-    ("entries_from_chats", by_the_first_question),
+    ("entries_from_chats", by_a_pattern),
     ("linear_with_lora", LoRA),
     ("linear_with_lora", Merged),
     ("linear_with_lora", lora(zero_a=True, zero_b=False)),
     ("target_counts", counts()),
     ("target_counts", lambda lengths, prompts: torch.tensor(counts()(lengths, prompts))),
     ("trained_on", overlap(words)),
-    ("trained_on", overlap(without_punctuation)),
+    ("trained_on", overlap(by_letters)),
     ("repaired_batch", batched()),
     ("repaired_batch", one_by_one),
     ("repaired_batch", by_length),
     ("repaired_batch", padded_right_but_read_at_the_end),
     ("neighbours_matter", by_chance),
     ("neighbours_matter", prefixes),
+    ("neighbours_matter", a_bool_of_numpy),
+    ("neighbours_matter", a_bool_of_pytorch),
+    ("neighbours_matter", one_or_zero),
 ]  # fmt: skip
 
 WRONG = [
@@ -497,6 +638,10 @@ WRONG = [
     ("collate_answers", moved(-2), "shifted back"),
     ("collate_answers", as_floats, "whole numbers"),
     ("collate_answers", rows_of_their_own_lengths, "inputs are no tensor"),
+    ("collate_answers", by_the_lesson, "without the lesson's custom_collate_fn"),
+    ("collate_answers", lengthened, "changed what it was given"),
+    ("collate_answers", ends_hidden, "an end token within the answer is hidden"),
+    ("collate_answers", another_end, "the last target is 38, not 39"),
     ("entries_from_chats", chats(strip=False), "spaces"),
     ("entries_from_chats", chats(system=False), "system"),
     ("entries_from_chats", chats(last=True), "two rounds"),
@@ -506,9 +651,12 @@ WRONG = [
     ("entries_from_chats", by_role, "the assistant begins"),
     ("entries_from_chats", functools.partial(by_role, empty=False), ""),
     ("entries_from_chats", empty_ones_passed_over, "an empty round before a full one"),
-    ("entries_from_chats", changed_in_place, "were changed"),
+    ("entries_from_chats", changed_in_place, "changed what it was given"),
     ("entries_from_chats", chats(roles=False), "begins"),
     ("entries_from_chats", first_conversation_only, "faulty"),
+    ("entries_from_chats", by_the_first_question, "a greeting first"),
+    ("entries_from_chats", systems_at_the_start, "a system's message before the answer"),
+    ("entries_from_chats", any_sequence, ",) is no list"),
     ("entries_from_chats", without_input, "lacks"),
     ("linear_with_lora", lora(freeze=False), "freeze"),
     ("linear_with_lora", lora(zero_a=True), "gradient"),
@@ -521,19 +669,29 @@ WRONG = [
     ("linear_with_lora", Renamed, "not the layer that was given"),
     ("linear_with_lora", WithoutBias, "bias included"),
     ("linear_with_lora", ByRank, "not linear(x) + alpha"),
+    ("linear_with_lora", InPlace, "forward changed the x"),
+    ("linear_with_lora", Alike, "A begins with a rank of 1, not 2"),
+    ("linear_with_lora", OneColumn, "A begins with a rank of 1, not 2"),
+    ("linear_with_lora", OnlyTwo, "A begins with a rank of 2, not 4"),
     ("target_counts", counts(1, 0, 0, 0), "last column"),
     ("target_counts", counts(0, 1, 0, 0), "every end token is hidden"),
     ("target_counts", counts(0, 0, -1, 0), "one end token each"),
     ("target_counts", counts(0, 0, 0, -1), "end token is asked for, too"),
-    ("trained_on", overlap(lambda e: (e["instruction"], e["input"])), "not found"),
+    ("trained_on", overlap(text), "not found"),
+    ("trained_on", overlap(struck_out), "with punctuation and no space was trained on"),
+    ("trained_on", overlap(stripped), "with punctuation and no space was trained on"),
+    ("trained_on", overlap(lambda e: re.findall("[a-z0-9]+", text(e))), "another letter"),
+    ("trained_on", overlap(lambda e: re.findall("[^\\W\\d]+", text(e))), "other numbers"),
+    ("trained_on", overlap(lambda e: list(dict.fromkeys(words(e)))), "with a word twice"),
+    ("trained_on", overlap(input_needed), "without the key 'input' has no input"),
     ("trained_on", overlap(lambda e: e["output"]), ""),
     ("trained_on", overlap(lambda e: e["instruction"].lower()), ""),
     ("trained_on", overlap(lambda e: sorted(words(e))), "order"),
-    ("trained_on", overlap(lambda e: "".join(words(e))), "run together"),
+    ("trained_on", overlap(lambda e: "".join(words(e))), "with two words made one"),
     ("trained_on", overlap(lambda e: [words(e), e["output"]]), "another answer"),
     ("trained_on", found_within, "part of"),
     ("trained_on", lambda train, test: test, "was not trained on"),
-    ("trained_on", changed_entries, "were changed"),
+    ("trained_on", changed_entries, "changed what it was given"),
     ("trained_on", from_train, "those of train"),
     ("trained_on", lambda *args: (e for e in overlap(words)(*args)), "not generator"),
     (
@@ -552,10 +710,15 @@ WRONG = [
     ("repaired_batch", filled_up, "it goes on to"),
     ("repaired_batch", one_too_many, "8 tokens are due"),
     ("repaired_batch", sorted_and_left_so, ""),
+    ("repaired_batch", as_tensors, "an answer is a list of IDs"),
+    ("repaired_batch", written_into_the_prompts, "changed what it was given"),
+    ("repaired_batch", left_in_training, "left in the other"),
     ("repaired_batch", lambda *args: batched()(*args)[:-1], "5 answers"),
     ("neighbours_matter", compare(lambda all: all), "not found out"),
     ("neighbours_matter", twice_the_same, "not found out"),
     ("neighbours_matter", pairs_only, "not found out"),
+    ("neighbours_matter", compare(lambda all: all, lambda all: all[::-1]), "among 16 prompts"),
+    ("neighbours_matter", in_place, "changed what it was given"),
     ("neighbours_matter", lambda function, prompts: True, "accused"),
     ("neighbours_matter", lambda function, prompts: False, "not found out"),
     ("neighbours_matter", lambda function, prompts: function(prompts), "True or False"),

@@ -118,12 +118,17 @@ def solved(course):
     return course(
         code("from shared.checks import ch02 as check", id="imports", count=1),
         text("## Task 1\n\nTwo times x: the solutions differ.", id="task"),
+        code("#| guess\nguess_1 = [3, 'é']  # of 3 and 'é'", id="guess", count=2),
         text("Why this answer is right.", id="why", tags=["solution"]),
-        code("#| solution\ndef f(x):\n    return 2 * x", id="answer", count=2, tags=["keep"]),
+        code("#| solution\ndef f(x):\n    return 2 * x", id="answer", count=3, tags=["keep"]),
         code(
-            "check.doubles(f)", id="check", count=3, outputs=["right: it doubles"], tags=["quiet"]
+            "check.doubles(f, guess_1)",
+            id="check",
+            count=4,
+            outputs=["right: it doubles"],
+            tags=["quiet"],
         ),
-        code("%time 1", id="more", count=4, outputs=["1"]),
+        code("%time 1", id="more", count=5, outputs=["1"]),
     )
 
 
@@ -135,11 +140,12 @@ def test_the_exercises_are_the_solutions_without_the_answers(solved, capsys):
         ("title", "# Chapter 2: Exercises\n\nThe solutions are folded."),
         ("imports", "from shared.checks import ch02 as check"),
         ("task", "## Task 1\n\nTwo times x: the solutions differ."),
+        ("guess", "guess_1 = ...  # of 3 and 'é'"),
         ("answer", 'def f(x):\n    raise NotImplementedError("not solved yet")'),
-        ("check", "check.doubles(f)"),
+        ("check", "check.doubles(f, guess_1)"),
         ("more", "%time 1"),
     ]
-    assert nb.cells[3].metadata.tags == ["keep"] and nb.cells[4].metadata.tags == ["quiet"]
+    assert nb.cells[4].metadata.tags == ["keep"] and nb.cells[5].metadata.tags == ["quiet"]
     assert nb.metadata.kernelspec.name == "python3"
 
 
@@ -191,22 +197,22 @@ def test_a_stubbed_class_can_be_looked_at():
 def test_a_run_in_between_is_kept_and_no_reason_to_write_again(solved, capsys):
     derive_exercises.main([], solved)
     nb = exercises(solved)
-    nb.cells[4].outputs = code("", outputs=["not solved yet: write `f`"]).outputs
-    nb.cells[4].execution_count = 3
+    nb.cells[5].outputs = code("", outputs=["not solved yet: write `f`"]).outputs
+    nb.cells[5].execution_count = 3
     save(nb, solved / "ch02_text_data/exercises.ipynb")
     capsys.readouterr()
     assert derive_exercises.main(["--check"], solved) == 0
     assert derive_exercises.main([], solved) == 0
     assert capsys.readouterr().out == ""
-    assert exercises(solved).cells[4].execution_count == 3
+    assert exercises(solved).cells[5].execution_count == 3
 
 
 CHANGES = {
-    "source": lambda cells: cells[4].update(source="check.doubles(print)"),
-    "a stub made empty": lambda cells: cells[3].update(source="def f(x):\n    pass"),
-    "id": lambda cells: cells[4].update(id="other"),
-    "tags": lambda cells: cells[4].metadata.update(tags=[]),
-    "type": lambda cells: cells.__setitem__(4, text("check.doubles(f)", id="check")),
+    "source": lambda cells: cells[5].update(source="check.doubles(print)"),
+    "a stub made empty": lambda cells: cells[4].update(source="def f(x):\n    pass"),
+    "id": lambda cells: cells[5].update(id="other"),
+    "tags": lambda cells: cells[5].metadata.update(tags=[]),
+    "type": lambda cells: cells.__setitem__(5, text("check.doubles(f)", id="check")),
     "cell gone": lambda cells: cells.pop(),
     "order": lambda cells: cells.reverse(),
 }
@@ -286,6 +292,15 @@ FAULTS = {
     "tagged code": (
         [code("f(1)", id="answer", tags=["solution"])],
         "a code cell is marked by `#| solution`, not by a tag",
+    ),
+    "guess of two": (
+        [code("#| guess\ng = 1\nh = 2", id="answer")],
+        "a guess cell holds one line",
+    ),
+    "guess without a name": ([code("#| guess\n46", id="answer")], "a guess cell holds one line"),
+    "guess that is not handed in": (
+        [code("#| guess\ng = 1", id="answer"), answer(id="f"), CHECK],
+        "the answer `g` is checked by no cell",
     ),
     "mark below": (
         [code("import re\n#| solution", id="answer")],

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 from pathlib import Path
 
 import nbformat
@@ -39,11 +40,44 @@ def test_the_stub_is_not_solved_yet(folder, call):
 def test_every_check_is_asked_for_once(folder):
     name = "appendix_a" if folder.startswith("appendix_a") else folder[:4]
     module = importlib.import_module(f"shared.checks.{name}")
-    checks = [
-        name
-        for name, value in vars(module).items()
-        if hasattr(value, "__wrapped__") and not name.startswith("_")
-    ]
+    checks = [name for name, value in vars(module).items() if hasattr(value, "is_exercise")]
     assert sorted(ast.parse(call).body[0].value.func.attr for call in calls(folder)) == sorted(
         checks
     )
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_what_is_to_be_predicted_has_a_cell_for_the_guess(folder):
+    """Left open where it is to be filled in, filled in where it is solved, and handed to the check."""
+    cells = {
+        name: nbformat.read(ROOT / folder / f"{name}.ipynb", as_version=4).cells
+        for name in ("solutions", "exercises")
+    }
+    for name, numbers in cells.items():
+        titles = [c.source for c in numbers if c.cell_type == "markdown"]
+        found = re.findall(r"^## (\w+)\.(\d+) Predict, then run", "\n".join(titles), re.M)
+        guesses = [f"guess_{chapter.lower()}_{number}" for chapter, number in found]
+        values = notebooks.answers(folder, f"{name}.ipynb")
+        assert [value for value in values if value.startswith("guess")] == guesses
+        assert all((values[guess] is ...) == (name == "exercises") for guess in guesses)
+        for guess in guesses:
+            assert any(f", {guess})" in call for call in calls(folder)), guess
+
+
+LIBRARIES = {"torch", "nn", "F", "np", "pd", "re", "math", "random", "itertools", "copy"}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_hint_names_what_the_notebook_imports(folder):
+    """Whoever types a hint gets no NameError: `re.findall`, `influence`."""
+    taught = set()
+    for path in ROOT.glob("shared/*.py"):
+        if "Promoted from" in (module := path.read_text("utf-8")):
+            taught.update(re.findall(r"^(?:def|class) ([A-Za-z]\w*)", module, re.M))
+    known = notebooks.answers(folder, "exercises.ipynb")
+    for cell in nbformat.read(ROOT / folder / "exercises.ipynb", as_version=4).cells:
+        hints = cell.source.partition("<details>")[2] if cell.cell_type == "markdown" else ""
+        hints = re.sub(r"`\w+` from `shared\.\w+`", "", hints)  # it says where to find it
+        spans = " ".join(re.findall(r"`([^`]+)`", hints))
+        named = set(re.findall(r"(?<![\w.])([A-Za-z_]\w*)", spans)) & (taught | LIBRARIES)
+        assert named <= known.keys(), f"{cell.id}: {sorted(named - known.keys())}"

@@ -2,9 +2,9 @@
 
 Usage: python -m tools.derive_exercises [--check]
 
-The functions of a `#| solution` cell keep signature and docstring and lose their answer; Markdown cells
-tagged `solution` are dropped; the title's "Solutions" becomes "Exercises"; all else stays.
-An exercises.ipynb that somebody has written into is not overwritten.
+The functions of a `#| solution` cell keep signature and docstring and lose their answer; the guess of a
+`#| guess` cell becomes `...`; Markdown cells tagged `solution` are dropped; the title's "Solutions"
+becomes "Exercises"; all else stays. An exercises.ipynb that somebody has written into is not overwritten.
 """
 
 import ast
@@ -18,7 +18,7 @@ from nbformat import NotebookNode
 
 from tools import MY, ROOT, Draft, Refused, command, marked, read
 from tools.normalise import is_readable, notebooks
-from tools.stubs import asks, is_unsolved, without_answers
+from tools.stubs import asks, is_unsolved, without_answers, without_guess
 
 
 def drafts(root: Path) -> list[Draft]:
@@ -112,7 +112,10 @@ def derive(solutions: NotebookNode, name: str) -> NotebookNode:
             if tagged:
                 faults.append(f"{place}: a code cell is marked by `#| solution`, not by a tag")
             try:
-                if marked(cell, "solution", place):
+                if cell.source.startswith("#| guess\n"):
+                    cell.source, guess = without_guess(cell.source, place)
+                    answers.append((guess, number, place))
+                elif marked(cell, "solution", place):
                     cell.source, names = without_answers(cell.source, place)
                     answers += [(answer, number, place) for answer in names]
                 else:

@@ -38,6 +38,8 @@ def page_notebook(nb: nbformat.NotebookNode, below: list[str]) -> nbformat.Noteb
         if cell.cell_type == "code" and first.rstrip() in ("#| promote", "#| solution"):
             cell.source = rest
             tags.append("promote" if first.startswith("#| promote") else "hide-input")
+        if cell.cell_type == "code" and first.rstrip() == "#| guess":
+            cell.source = rest
         if cell.cell_type == "code" and all(map(is_words, style_report.output_texts(cell))):
             tags.append("words")
     if below:

@@ -46,6 +46,17 @@ def without_answers(source: str, place: str) -> tuple[str, list[str]]:
     return "\n\n\n".join(["\n".join(imports), *stubs] if imports else stubs), names
 
 
+def without_guess(source: str, place: str) -> tuple[str, str]:
+    """A guess cell with dots for the guess, and the guess's name; its comment says what is asked."""
+    line = source.partition("\n")[2]
+    match ast.parse(line).body if "\n" not in line else None:
+        case [ast.Assign(targets=[ast.Name(id=name)], value=value)]:
+            text = line.encode()
+            before, after = text[: value.col_offset], text[value.end_col_offset :]
+            return f"{before.decode()}...{after.decode()}", name
+    raise Refused(f"{place}: a guess cell holds one line, `guess_1_1 = 5  # what is asked`")
+
+
 def without_comments(source: str) -> str:
     """The source without its comments; the lines keep their numbers."""
     lines = source.split("\n")

@@ -5,10 +5,19 @@ says what is wrong, where the truth does not hold. The exercise checks of a chap
 `shared/checks/chNN.py`.
 """
 
+import dis
 import functools
+import html
+import inspect
+import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass
-from inspect import isfunction
+from inspect import isclass
+
+from shared.checks.cells import watch, why_older
+from shared.checks.inputs import difference, picture, switch_back, switches
+
+watch()
 
 
 @contextmanager
@@ -43,43 +52,204 @@ class Result:
     def __repr__(self):
         return self.text
 
+    def _repr_html_(self):
+        verdict, _, sentence = self.text.partition(": ")
+        word, color = BADGES[verdict]
+        return (
+            f'<div style="white-space: pre-wrap; overflow-wrap: anywhere; font-size: 1.15em">'
+            f'<b style="background: {color}; color: #fff; padding: 0.15em 0.6em; font-size: 1.3em">'
+            f"{word}</b> {html.escape(sentence)}</div>"
+        )
 
-def exercise(check):
-    """Turn `check(answer) -> sentence` into a check that returns a Result and never raises.
 
-    A stub (NotImplementedError) is "not solved yet"; an AssertionError, or any other error of the
-    answer, is "wrong"; the sentence that `check` returns says what is right.
-    """
+# A word and a color for each verdict; white on it is read on a light page and on a dark one.
+BADGES = {
+    "right": ("Right", "#1a7f37"),
+    "wrong": ("Not yet", "#b35900"),
+    "not solved yet": ("Not solved yet", "#57606a"),
+    "not judged": ("Not judged", "#57606a"),
+}
 
-    @functools.wraps(check)
-    def run(answer):
-        name = getattr(answer, "__name__", "the answer")
 
-        @functools.wraps(answer)
-        def returning(*args, **kwargs):
-            got = answer(*args, **kwargs)
-            require(got is not None, f"`{name}` returned None: is a `return` missing?")
-            return got
-
-        try:
-            return Result(True, f"right: {check(returning if isfunction(answer) else answer)}")
-        except NotImplementedError:
-            return Result(False, f"not solved yet: write `{name}`, then run this cell again")
-        except AssertionError as error:
-            return Result(False, f"wrong: {str(error) or f'an assertion in `{name}` failed'}")
-        except Exception as error:
-            return Result(
-                False,
-                f"wrong: calling `{name}`, or reading what it returned, raised {type(error).__name__}: {error}",
-            )
-
-    return run
+class Verdict(AssertionError):
+    """What a check says of an answer; an AssertionError of the answer's own is none."""
 
 
 def require(condition, message):
-    """Raise AssertionError(message) unless `condition` holds (`assert`, but also under `python -O`)."""
+    """Raise a Verdict, an AssertionError, with this message unless `condition` holds."""
     if not condition:
-        raise AssertionError(message)
+        raise Verdict(message)
+
+
+def require_error(error, case, call, *args, why=True):
+    """`call(*args)` must raise `error`, and say `why`; Verdict for anything else, which begins with `case`."""
+    due = f"{case}: a {error.__name__} is due"
+    try:
+        got = call(*args)
+    except NotImplementedError:
+        raise
+    except error as raised:
+        said = str(raised).strip() or not why
+        require(said, f"{case}: the {error.__name__} must say why; it says nothing")
+    except Verdict as verdict:
+        raise Verdict(f"{due}, and {verdict}") from None
+    except Exception as raised:
+        raise Verdict(f"{due}, and {_told(raised)} was raised") from None
+    else:
+        raise Verdict(f"{due}, and {brief(got)} was returned")
+
+
+def require_unchanged(before, *values, name="what it was given"):
+    """Verdict unless each of the values is what `picture` saw of it: for what a check hands over later."""
+    for one, value in zip(before, values, strict=True):
+        place = difference(one, picture(value, name))
+        require(not place, f"changed: {place}")
+
+
+def brief(value, width=60):
+    """The value in one short line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= width else f"{text[: width - 4]} ..."
+
+
+def exercise(check=None, *, changes=(), guess=None):
+    """Turn `check(answer) -> sentence` into a check that returns a Result and never raises.
+
+    A stub (NotImplementedError) is "not solved yet", whatever the answer does wrong is "wrong"; the
+    sentence that `check` returns says what is right. Only Ctrl-C gets through.
+
+    - What the answer is given is compared before and after each call, and must not change, except for
+      the arguments at the places in `changes`.
+    - `guess`, `answer -> value`, makes it a check of a prediction, `check(answer, guess)`: with the
+      right answer, the guess is repeated beside this value. Without one (`...`), no wrong try is
+      answered, since that could give it away.
+    """
+    if check is None:
+        return functools.partial(exercise, changes=changes, guess=guess)
+
+    @functools.wraps(check)
+    def run(answer, *guessed):
+        if len(guessed) > (guess is not None):
+            raise TypeError(f"`check.{check.__name__}` takes the function and nothing else")
+        if not callable(answer) or hasattr(answer, "named_parameters") and not isclass(answer):
+            ask = f"`check.{check.__name__}({check.__name__})`"
+            return Result(False, f"wrong: hand over the function itself, without `()`: {ask}")
+        result = _judge(check, answer, changes, guessed and (guess, guessed[0]))
+        unread = result or result.text.startswith("not judged")
+        if guessed and guessed[0] is ... and not unread:
+            asked = "first replace the dots by your guess, in the cell before the answer"
+            return Result(False, f"not solved yet: {asked}; the check repeats it beside the result")
+        return result
+
+    run.is_exercise = True
+    return run
+
+
+def _judge(check, answer, changes, guessed):
+    asked = inspect.unwrap(answer)
+    name = getattr(asked, "__name__", "the answer").replace("<lambda>", "the answer")
+    if why := why_older(answer):
+        older = f"what would be judged is the older `{name}`"
+        return Result(
+            False,
+            f"not judged: the cell that defines `{name}` has {why}, and {older}; run that cell again first",
+        )
+    home, returned, raised = _home(asked), [], []
+
+    @functools.wraps(answer)
+    def returning(*args, **kwargs):
+        given = dict(zip(_parameters(asked, len(args)), args)) | kwargs
+        watched = {key: part for i, (key, part) in enumerate(given.items()) if i not in changes}
+        before, set_before = {key: picture(part, key) for key, part in watched.items()}, switches()
+        try:
+            got = answer(*args, **kwargs)
+            if inspect.isgenerator(got):  # what goes wrong in it goes wrong here
+                got = (part for part in list(got))
+        except BaseException as error:
+            raised.append(error)
+            raise
+        finally:
+            switched = switch_back(set_before)
+        require(got is not None, f"`{name}` returned None: is a `return` missing?")
+        for key, part in watched.items():
+            place = difference(before[key], picture(part, key))
+            require(not place, f"`{name}` changed what it was given, {place}")
+        once = f"`{name}` leaves `torch.{switched}` changed for all that comes after: use a `with` block"
+        require(not switched, once)
+        returned.append(got)
+        return got
+
+    try:
+        text = check(answer if isclass(asked) else returning)
+        if guessed and guessed[1] is not ...:
+            run, guess = guessed
+            text += f". You guessed {_said(guess)}, and it is {_said(run(answer))}"
+        return Result(True, f"right: {text}")
+    except KeyboardInterrupt:
+        raise
+    except Verdict as verdict:
+        return Result(False, f"wrong: {verdict}")
+    except BaseException as error:  # also exit(), or what an extension in Rust raises
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        frames = [frame for frame in frames if frame.f_code is not check.__code__]
+        own = any(frame.f_globals is home for frame in frames) or any(error is e for e in raised)
+        if isinstance(error, NotImplementedError) and frames[-1].f_globals is home:
+            return Result(False, f"not solved yet: {_left_to_write(frames[-1], name)}")
+        if isinstance(error, AssertionError) and not own:
+            return Result(False, f"wrong: {error}")
+        if own:
+            return Result(False, f"wrong: calling `{name}` raised {_told(error)}")
+        if not returned:
+            return Result(False, f"not judged: the check itself stopped, {_told(error)}")
+        due = (check.__doc__ or "").split("\n")[0].rstrip(".").replace("`answer", f"`{name}", 1)
+        got = f"`{name}` returned {brief(returned[-1])}, which the check cannot use"
+        if callable(returned[-1]):
+            got += f" ({_told(error)})"
+        return Result(False, f"wrong: {got}; asked for is {due}")
+
+
+def _told(error):
+    """An error's kind, and the first line of what it says."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}".removesuffix(": ")
+
+
+def _said(guess):
+    """A guess or a result as a sentence has it: four digits, no quotation marks around words."""
+    if isinstance(guess, list | tuple):
+        marks = "[]" if isinstance(guess, list) else "()"
+        return f"{marks[0]}{', '.join(map(_said, guess))}{marks[1]}"
+    if isinstance(guess, int | float) and not isinstance(guess, bool):
+        return f"{guess:,}" if isinstance(guess, int) else f"{guess:.4g}"
+    return guess if isinstance(guess, str) else brief(guess)
+
+
+def _home(asked):
+    """The globals of the notebook, or of the module, in which the answer was written."""
+    parts = vars(asked).values() if isclass(asked) else [asked]
+    found = (getattr(part, "__globals__", None) for part in parts)
+    return next((home for home in found if home is not None), None)
+
+
+def _parameters(asked, count):
+    """Names for so many arguments in their order."""
+    try:
+        names = list(inspect.signature(asked).parameters)
+    except (TypeError, ValueError):
+        names = []
+    return names[:count] + [f"argument {i + 1}" for i in range(len(names), count)]
+
+
+def _left_to_write(frame, name):
+    """What is missing where NotImplementedError was raised: a whole function, or a part of one."""
+    code = frame.f_code
+    work = ("RETURN", "POP_JUMP", "FOR_ITER", "STORE", "YIELD")
+    if any(op.opname.startswith(work) for op in dis.get_instructions(code)):
+        return (
+            f"a part of `{code.co_name}` still raises NotImplementedError (line {frame.f_lineno})"
+        )
+    where = code.co_qualname.rpartition("<locals>.")[2].removesuffix(".__init__")
+    return f"write `{where if where.isidentifier() or '.' in where else name}`, then run this cell again"
 
 
 def check_round_trip(tokenizer, texts):
@@ -131,9 +301,7 @@ def check_no_token_sees_the_future(attention, x):
     leaks = (influence(attention, x).triu(diagonal=1) != 0).nonzero().tolist()
     if leaks:
         t, j = leaks[0]
-        raise AssertionError(
-            f"token {t}'s output changed when token {j} changed: it sees the future"
-        )
+        raise Verdict(f"token {t}'s output changed when token {j} changed: it sees the future")
 
 
 def check_every_token_sees_its_past(attention, x):
@@ -146,9 +314,7 @@ def check_every_token_sees_its_past(attention, x):
     blind = (moved == 0).tril().nonzero().tolist()
     if blind:
         t, j = blind[-1]
-        raise AssertionError(
-            f"token {t}'s output did not change when token {j} changed: it is blind"
-        )
+        raise Verdict(f"token {t}'s output did not change when token {j} changed: it is blind")
 
 
 def check_order_does_not_matter(attention, x):

@@ -5,7 +5,9 @@ from itertools import combinations
 import torch
 import torch.nn.functional as F
 
-from shared.checks import exercise, require
+from shared.checks import Verdict, brief, exercise, require, require_error
+from shared.checks.means import entered, libraries, modules_built
+from shared.checks.returned import number, yes_or_no
 
 # What a wrong training loop may have done, as the end of "yours is a loop that ..."
 TRAINING_MISTAKES = {
@@ -17,12 +19,18 @@ TRAINING_MISTAKES = {
 }
 
 
-@exercise
+@exercise(guess=lambda answer: answer([2, 30, 20, 2]))
 def parameters_of(answer):
-    """`answer(sizes) -> int`: parameters of linear layers with biases, from one size to the next."""
+    """`answer(sizes) -> int`: parameters of linear layers with biases, from one size to the next.
+
+    How many there are is never said: it is to be predicted.
+    """
     for sizes in [[2, 30, 20, 2], [50, 30, 20, 3], [3, 5], [4, 4, 4, 4, 4]]:
         layers = list(zip(sizes, sizes[1:]))
-        want, got = sum(n * m + m for n, m in layers), answer(list(sizes))
+        want = sum(n * m + m for n, m in layers)
+        with modules_built() as built:
+            got = number(answer(list(sizes)))
+        require(not built, f"you build a {built and built[0]}; write a formula, without a model")
         biases = sum(sizes[1:])
         reasons = {
             want - biases: ": the biases are missing",
@@ -31,8 +39,8 @@ def parameters_of(answer):
             want - layers[-1][0] * layers[-1][1] - layers[-1][1]: ": the output layer is missing",
             want - biases + len(layers): ": a layer has a bias for each of its outputs, not one",
         }
-        about = f"sizes {sizes} have {want} parameters, you say {got}"
-        require(got == want, about + reasons.get(got, ""))
+        more = f", and there are {'more' if want > got else 'fewer'}"
+        require(got == want, f"sizes {sizes}: you say {got}{reasons.get(got, more)}")
     return "NeuralNetwork(2, 2) has 752; weights and biases of every layer counted"
 
 
@@ -52,28 +60,53 @@ BROADCASTS = [
     ((1, 3), (3,)),  # a 1 that meets nothing, or another 1, stays
     ((2, 1), (1, 1)),
     ((1,), ()),
+    ((6,), (3,)),  # a multiple does not fit
+    ((3, 0), (3, 2)),
+    ((8, 1, 6, 1), (7, 1, 5)),
+    ((2, 1), (8, 4, 3)),
 ]
 
 
-@exercise
+def _shapes_of_the_table(answer):
+    """The answers to the card's four pairs, in words where two do not fit."""
+    found = []
+    for pair in BROADCASTS[:4]:
+        try:
+            found.append(answer(*pair))
+        except ValueError:
+            found.append("no")
+    return found
+
+
+@exercise(guess=_shapes_of_the_table)
 def broadcast_shape(answer):
-    """`answer(first, second) -> shape` of the sum of two tensors, or ValueError."""
+    """`answer(first, second) -> shape` of the sum of two tensors, a tuple, or ValueError.
+
+    The shape that is due is never said: it is to be predicted.
+    """
     for pair in BROADCASTS:
         for first, second in (pair, pair[::-1]):
             try:
                 want = tuple(torch.broadcast_shapes(first, second))
             except RuntimeError:
                 want = None
-            try:
-                got = tuple(answer(first, second))
-            except ValueError:
-                got = None
-            about = f"{first} and {second}: "
+            about = f"{first} and {second}"
             if want is None:
-                require(got is None, about + f"they do not fit, and you say {got}")
+                require_error(ValueError, f"{about} do not fit", answer, first, second, why=False)
                 continue
-            require(got is not None, about + f"they fit and give {want}, you raised ValueError")
-            require(got == want, about + f"the sum has the shape {want}, you say {got}")
+            try:
+                got = answer(first, second)
+            except ValueError:
+                raise Verdict(f"{about}: they fit, and you raise ValueError") from None
+            require(isinstance(got, tuple), f"{about}: a tuple is asked for, not {brief(got)}")
+            require(got == want, f"{about}: you say {tuple(got)}, and the sum has another shape")
+            with entered() as found:
+                answer.__wrapped__(first, second)
+            asked = libraries(found, "torch", "numpy")
+            require(
+                not asked,
+                f"your shapes are right, but you ask {asked and asked[0]}; write the rule",
+            )
     return "PyTorch agrees, for scalars, for missing dimensions and for empty tensors, too"
 
 
@@ -117,9 +150,17 @@ def _small_run(seed, classes=2):
     return model, DataLoader(ToyDataset(X.double(), y), batch_size=16)
 
 
-def _outcome(train, seed, num_epochs, mistakes=None):
-    """`(final weights, losses)` of a training function, or of _training with these mistakes."""
+def _outcome(train, seed, num_epochs, mistakes=None, modes=None):
+    """`(final weights, losses)` of a training function, or of _training with these mistakes.
+
+    The model comes in evaluation mode; each time it is to learn, its mode is added to `modes`.
+    """
     model, loader = _small_run(seed)
+    model.eval()
+    if modes is not None:
+        model.register_forward_hook(
+            lambda module, *call: modes.append(module.training) if torch.is_grad_enabled() else None
+        )
     if mistakes is None:
         losses = train(model, loader, num_epochs, 0.2)
     else:
@@ -133,31 +174,36 @@ def _same(one, other):
     return close and torch.allclose(one[0], other[0], atol=1e-9)
 
 
-@exercise
+@exercise(changes=(0,))
 def repaired_training(answer):
     """`answer(model, loader, num_epochs, lr)` trains as train_network does, and returns its losses."""
     for seed, num_epochs in [(1, 3), (2, 1)]:
-        weights, losses = _outcome(answer, seed, num_epochs)
+        modes = []
+        weights, losses = _outcome(answer, seed, num_epochs, modes=modes)
+        asked = "a list of losses is asked for, one for each epoch"
+        require(isinstance(losses, list | tuple), f"{asked}, not {brief(losses)}")
         require(
             len(losses) == num_epochs, f"{num_epochs} epochs, and you return {len(losses)} losses"
         )
         for loss in losses:
             graph = isinstance(loss, torch.Tensor) and loss.requires_grad
             require(not graph, "the losses hold on to their graphs, which pile up: use .item()")
-        got = weights, [float(loss) for loss in losses]
+            tensor = isinstance(loss, torch.Tensor)
+            require(not tensor, "the losses are to be numbers, and yours are tensors: use .item()")
+        got = weights, [number(loss, asked) for loss in losses]
         if _same(got, _outcome(None, seed, num_epochs, ())):
+            told = "the model came in evaluation mode, and you train it in this mode: call model.train()"
+            require(all(modes), told)
             continue
         require(not weights.equal(_outcome(None, seed, 0, ())[0]), "the weights are what they were")
         for count in range(1, 4):
             for mistakes in combinations(TRAINING_MISTAKES, count):
                 if _same(got, _outcome(None, seed, num_epochs, mistakes)):
                     named = " and ".join(TRAINING_MISTAKES[mistake] for mistake in mistakes)
-                    raise AssertionError(f"yours is a loop that {named}")
+                    raise Verdict(f"yours is a loop that {named}")
         trained_alike = torch.allclose(got[0], _outcome(None, seed, num_epochs, ())[0], atol=1e-9)
         what = "the losses that you return are not" if trained_alike else "the weights become not"
-        raise AssertionError(
-            f"{what} those of section A.7's loop, and no known mistake explains it"
-        )
+        raise Verdict(f"{what} those of section A.7's loop, and no known mistake explains it")
     return "the weights and the losses of section A.7's loop, whatever the size of the last batch"
 
 
@@ -194,6 +240,7 @@ HONEST = {
     "softmax": lambda x: torch.softmax(x, dim=-1),
     "1000 * x": lambda x: 1000 * x,
     "the running sum": lambda x: x.cumsum(dim=-1),
+    "relu": torch.relu,
 }
 LYING = {
     "a gradient of twice the size": _function(torch.sin, lambda x, s: 2 * s * torch.cos(x)),
@@ -205,6 +252,11 @@ LYING = {
     ),
     "a gradient one percent too large": _function(torch.sin, lambda x, s: 1.01 * s * torch.cos(x)),
     "a gradient in the wrong order": _function(torch.sin, lambda x, s: (s * torch.cos(x)).flip(-1)),
+    # right wherever the result is not 0: a square of the result cannot tell
+    "a relu whose gradient forgets where it is 0": _function(torch.relu, lambda x, s: s),
+    "a relu of twice the slope where it is 0": _function(
+        torch.relu, lambda x, s: s * torch.where(x > 0, 1.0, -2.0)
+    ),
     # right whenever all that follows has one slope, as under a plain sum
     "a gradient that mixes up what follows": _function(
         torch.sin, lambda x, s: s.flip(-1) * torch.cos(x)
@@ -221,15 +273,16 @@ def gradient_is_right(answer):
         draw = torch.Generator().manual_seed(len(shape))
         x = torch.randn(shape, generator=draw, dtype=torch.float64)
         for name, f in HONEST.items():
-            given = x.clone()
-            require(answer(f, given), f"{name} was accused, and its gradient is right")
-            require(given.equal(x), "your experiment changed the x that it was given")
+            require(
+                yes_or_no(answer(f, x.clone())), f"{name} was accused, and its gradient is right"
+            )
         for name, f in LYING.items():
-            require(not answer(f, x.clone()), f"you believed {name}")
-        require(answer(FAR_LIAR, x.clone()), "you accused a gradient that is right at x")
+            require(not yes_or_no(answer(f, x.clone())), f"you believed {name}")
+        require(yes_or_no(answer(FAR_LIAR, x.clone())), "you accused a gradient that is right at x")
         far = x + 20
         require(
-            not answer(FAR_LIAR, far), "you believed a gradient that is wrong at x, if not near 0"
+            not yes_or_no(answer(FAR_LIAR, far)),
+            "you believed a gradient that is wrong at x, if not near 0",
         )
     return f"{len(HONEST)} honest functions believed, {len(LYING) + 1} liars caught"
 
@@ -249,17 +302,24 @@ def combined_gradients(answer):
 
         ends = torch.tensor(counts).cumsum(0).tolist()
         shares = [gradients_of(slice(end - n, end)) for end, n in zip(ends, counts)]
-        kept = [{name: g.clone() for name, g in share.items()} for share in shares]
-        got, want = dict(answer(shares, list(counts))), gradients_of(slice(0, sum(counts)))
+        got, want = answer(shares, list(counts)), gradients_of(slice(0, sum(counts)))
+        pairs = isinstance(got, list) and all(
+            isinstance(pair, list | tuple) and len(pair) == 2 for pair in got
+        )
+        asked = f"a dictionary, {{name: gradient}}, is asked for, not {brief(got)}"
+        require(isinstance(got, dict) or pairs, asked)
+        got = dict(got)
         require(got.keys() == want.keys(), f"the names are {sorted(got)}, not {sorted(want)}")
-        unchanged = all(kept[i][n].equal(shares[i][n]) for i in range(len(kept)) for n in want)
-        require(unchanged, "the gradients that you were given have changed")
         plain = {name: sum(share[name] for share in shares) for name in want}
         wrong = {
             "that is the plain mean, as if all shares were equally large": len(counts),
             "that is the sum of the shares' gradients": 1,
         }
         for name in want:
+            kind = type(got[name]).__name__
+            require(
+                isinstance(got[name], torch.Tensor), f"{name}: a tensor is asked for, not {kind}"
+            )
             right = got[name].shape == want[name].shape
             right = right and torch.allclose(
                 got[name].to(want[name]), want[name], rtol=1e-4, atol=1e-6
@@ -298,7 +358,7 @@ def seconds_taken(answer):
     """`answer(run, synchronize, clock) -> seconds` that run() takes on an asynchronous device."""
     for busy, giving, work in [(0.0, 1.0, 5.0), (100.0, 1.0, 5.0), (0.0, 2.0, 7.0)]:
         device = _Device(busy, giving, work)
-        got = answer(device.order, device.synchronize, device.clock)
+        got = number(answer(device.order, device.synchronize, device.clock))
         require(device.ran > 0, "`run` was never called")
         require(device.ran == 1, f"`run` was called {device.ran} times; once is asked for")
         before = f"{'an idle device' if busy == 0 else 'a device that is still busy'}: "
@@ -308,7 +368,9 @@ def seconds_taken(answer):
         reason = ""
         if got == giving:
             reason = ": only the order; wait before you look at the clock again"
-        elif got > 50:
+        elif abs(got - 1000 * (giving + work)) < 1e-6:
+            reason = ": these are milliseconds; seconds are asked for"
+        elif busy and got > busy / 2:
             reason = ": work that was ordered earlier is in it; wait before you start"
         elif abs(got) < 0.5:
             reason = ": look at the clock that you were given, and at no other"

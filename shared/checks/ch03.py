@@ -3,12 +3,16 @@
 import torch
 
 from shared.checks import (
+    Verdict,
     check_every_token_sees_its_past,
     check_no_token_sees_the_future,
     check_rows_sum_to_one,
     exercise,
     require,
+    require_error,
 )
+from shared.checks.means import modules_built
+from shared.checks.returned import number, yes_or_no
 
 
 def _gap(one, other):
@@ -21,26 +25,42 @@ def same_attention(answer):
     """`answer(v2) -> v1`: a SelfAttention_v1 of its own, equal in its outputs."""
     from shared.attention import SelfAttention_v1, SelfAttention_v2
 
-    for d_in, d_out, T in [(3, 2, 6), (2, 5, 3), (4, 4, 1), (4, 4, 7)]:
+    # with a size of 1, a transposed view is laid out as its copy would be
+    for d_in, d_out, T in [(3, 2, 6), (2, 5, 3), (4, 4, 1), (4, 4, 7), (3, 1, 4), (1, 3, 4)]:
         torch.manual_seed(123)
         v2, x = SelfAttention_v2(d_in, d_out), torch.randn(T, d_in)
         v1 = answer(v2)
         require(isinstance(v1, SelfAttention_v1), f"a {type(v1).__name__} is no SelfAttention_v1")
-        for name in ["W_query", "W_key", "W_value"]:
-            shape = tuple(getattr(v1, name).shape)
+        names = ["W_query", "W_key", "W_value"]
+        for name in names:
+            own = dict(v1.named_parameters()).get(name)
+            learns = own is not None and own.is_leaf and own.requires_grad
+            require(
+                learns,
+                f"{name} is no parameter of v1 that can learn: it takes a torch.nn.Parameter",
+            )
+            shape = tuple(own.shape)
             require(shape == (d_in, d_out), f"{name} has shape {shape}; v1 needs {(d_in, d_out)}")
             theirs, ours = getattr(v2, name).weight.detach(), getattr(v1, name).detach()
             require(
                 _gap(ours, theirs.T) == 0,
                 f"{name} does not hold v2's weights ({d_in} to {d_out} numbers): v2 computes x @ weight.T",
             )
-        before = v2(x).detach()
-        with torch.no_grad():
-            for weight in v1.parameters():
-                weight += 1.0
-        require(
-            _gap(v2(x), before) == 0, "v1 shares its memory with v2: a change of v1 changed v2, too"
-        )
+        require(_gap(v1(x), v2(x)) < 1e-5, "the weights are v2's, and yet the outputs are not")
+        v1(x).square().sum().backward()
+        lost = any(weight.grad is not None for weight in v2.parameters())
+        require(not lost, "v1's gradients arrive in v2: its weights must be parameters of its own")
+        before = [weight.detach().clone() for weight in (*v2.parameters(), *v1.parameters())]
+        for i, name in enumerate(names):
+            with torch.no_grad():
+                getattr(v1, name).add_(1.0)
+            after = [*v2.parameters(), *v1.parameters()]
+            moved = [j for j, weight in enumerate(after) if not weight.equal(before[j])]
+            require(
+                min(moved) >= 3,
+                "v1 shares its memory with v2: a change of v1 changed v2, too",
+            )
+            require(len(moved) == 1 + i, f"v1's {name} shares its memory with another of its own")
     return "v1 computes what v2 computes, with a copy of its own"
 
 
@@ -57,12 +77,16 @@ def two_numbers(answer):
         )
         found = len(wrapper.heads)
         require(found == num_heads, f"num_heads={num_heads}: there are {found}")
-        context, dropout = wrapper.heads[0].context_length, wrapper.heads[0].dropout.p
+        for head in wrapper.heads:
+            context, dropout = head.context_length, head.dropout.p
+            require(
+                context == context_length,
+                f"a context of {context_length} tokens was asked for, the heads take {context}",
+            )
+            require(dropout == 0, f"dropout is {dropout}; the exercise asks for none")
         require(
-            context == context_length,
-            f"a context of {context_length} tokens was asked for, the heads take {context}",
+            len(set(wrapper.heads)) == found, "the heads are one and the same: each needs its own"
         )
-        require(dropout == 0, f"dropout is {dropout}; the exercise asks for none")
         torch.manual_seed(123)
         out = wrapper(torch.randn(2, context_length, d_in))
         require(
@@ -70,31 +94,49 @@ def two_numbers(answer):
             f"num_heads={num_heads}: the size of a token's output is {out.shape[-1]}, not 2: d_out is "
             "the size of one head",
         )
-    for num_heads in [3, 4]:
-        try:
-            answer(3, 6, num_heads)
-        except ValueError:
-            continue
-        raise AssertionError(f"{num_heads} heads cannot share 2 numbers; no ValueError said so")
+    for num_heads in [3, 4, 5, 8, 0, -1, -2]:
+        case = f"{num_heads} heads cannot share 2 numbers"
+        require_error(ValueError, case, answer, 3, 6, num_heads)
     return "two numbers a token with one head and with two, and a ValueError for three"
 
 
-@exercise
+@exercise(guess=lambda answer: answer(768, 768, 12, False))
 def predicted_parameters(answer):
-    """`answer(d_in, d_out, num_heads, qkv_bias)` predicts the parameters of MultiHeadAttention."""
+    """`answer(d_in, d_out, num_heads, qkv_bias)` predicts the parameters of MultiHeadAttention.
+
+    How many there are is said only when the formula is right: it is to be predicted.
+    """
     from shared.attention import MultiHeadAttention
 
     for d_in, d_out, num_heads in [(768, 768, 12), (3, 2, 1), (3, 2, 2), (10, 6, 3)]:
         for qkv_bias in [False, True]:
             layer = MultiHeadAttention(d_in, d_out, 4, 0.0, num_heads, qkv_bias)
-            want, got = (
-                sum(p.numel() for p in layer.parameters()),
-                answer(d_in, d_out, num_heads, qkv_bias),
+            want = sum(p.numel() for p in layer.parameters())
+            with modules_built() as built:
+                got = number(answer(d_in, d_out, num_heads, qkv_bias))
+            require(
+                not built, f"you build a {built and built[0]}; write a formula, without a layer"
             )
+            biases = 3 * d_out
+            mistakes = {
+                "the output layer has a bias, always": want - d_out,
+                "the output layer has a bias, always, and the others only with qkv_bias": want
+                - d_out
+                + biases * (1 if not qkv_bias else 0),
+                "queries, keys and values have biases only with qkv_bias": want + biases,
+                "queries, keys and values have biases, too, with qkv_bias": want - biases,
+                "there is a fourth layer, behind the heads": want - d_out * d_out - d_out,
+                "the output layer goes from d_out to d_out": want - d_out * d_out + d_in * d_out,
+                "the number of heads does not matter: d_out is that of all heads together": want
+                + (num_heads - 1) * (want - d_out * d_out - d_out),
+                "the number of heads does not matter, however it comes in": want * num_heads,
+            }
+            why = [text for text, wrong in mistakes.items() if got == wrong]
+            why.append(f"the layer has {'more' if want > got else 'fewer'}")
             require(
                 got == want,
-                f"from {d_in} to {d_out} numbers, {num_heads} heads, qkv_bias={qkv_bias}: the layer has "
-                f"{want:,} parameters, you predict {got:,}",
+                f"from {d_in} to {d_out} numbers, {num_heads} heads, qkv_bias={qkv_bias}: you predict "
+                f"{got:,} parameters, and {why[0]}",
             )
     want = answer(768, 768, 12, False)
     return f"your formula agrees with the layer for every size and any number of heads; GPT-2's has {want:,}"
@@ -129,10 +171,8 @@ def peeking_weights(answer):
         for ahead in [0, 1, 3, 10]:
             torch.manual_seed(123)
             scores, T = torch.randn(shape), shape[-1]
-            kept = scores.clone()
             weights = answer(scores, ahead)
             case = f"scores {shape}, ahead={ahead}"
-            require(torch.equal(scores, kept), f"{case}: the scores themselves were changed")
             require(
                 weights.shape == shape, f"{case}: the weights have shape {tuple(weights.shape)}"
             )
@@ -160,14 +200,15 @@ def peeking_weights(answer):
                 "softmax, other than by hiding?",
             )
             if T > ahead + 1:
-                scores[..., 0, -1] = 200.0
+                loud = scores.clone()
+                loud[..., 0, -1] = 200.0
                 require(
-                    _gap(answer(scores, ahead), want) < 1e-6,
+                    _gap(answer(loud, ahead), want) < 1e-6,
                     f"{case}: a hidden score of 200 leaves nothing to divide: hide before the softmax",
                 )
             # adding the same to every score changes no weight; 1e-4: a score near 100 has fewer digits left
             require(
-                _gap(answer(kept + 100, ahead), want) < 1e-4,
+                _gap(answer(scores + 100, ahead), want) < 1e-4,
                 f"{case}: a score of 100 is too large for `exp` alone: let torch.softmax take the largest off",
             )
     return "ahead=0 hides the future; ahead=1 sees one token of it, and no more"
@@ -236,7 +277,7 @@ def repaired_attention(answer):
         for options, message in _MISTAKES:
             wrong = _attention(*(x @ w for w in W), H, **options(H, C))
             if _gap(got, wrong) < 1e-9 < _gap(wrong, want):
-                raise AssertionError(f"{case}: {message.format(C=C)}")
+                raise Verdict(f"{case}: {message.format(C=C)}")
         check_every_token_sees_its_past(attention, x)
         check_no_token_sees_the_future(attention, x)
         require(
@@ -266,6 +307,12 @@ def order_matters(answer):
     torch.manual_seed(123)
     places = torch.randn(9, 6)
     causal = MultiHeadAttention(6, 6, 9, 0.0, num_heads=2)
+
+    def changed(x):  # the output's numbers change places in sum: their mean stays
+        first, out = x[:, :1, 0], x.clone()
+        out[..., -2], out[..., -1] = out[..., -2] + first, out[..., -1] - first
+        return out
+
     modules = {
         "attention without a mask": (SelfAttention_v2(6, 6), False),
         "one causal head": (CausalAttention(6, 6, 9, 0.0), False),
@@ -282,19 +329,21 @@ def order_matters(answer):
             False,
         ),
         "the last token alone": (_Function(lambda x: 3 * x), False),
+        "two of its numbers, moved by the first token": (_Function(changed), True),
+        "the last text alone, a copy of the first token": (
+            _Function(lambda x: torch.cat([x[:-1], x[-1:, :1].expand(x[-1:].shape)])),
+            True,
+        ),
     }
     for B, T in [(1, 9), (3, 7), (2, 4)]:
         x = torch.randn(B, T, 6)
-        kept = x.clone()
         for name, (module, want) in modules.items():
-            got = bool(answer(module, x))
-            require(torch.equal(x, kept), "the input itself was changed; work on a copy")
+            got = yes_or_no(answer(module.eval(), x))
             says = "depends" if want else "does not depend"
             hint = (
                 "do all tokens before the last change places?"
                 if want
-                else "does the last token keep its place, is there a tolerance for the last digits, and do "
-                "you return True or False rather than the gap?"
+                else "does the last token keep its place, and is there a tolerance for the last digits?"
             )
             require(
                 got == want,

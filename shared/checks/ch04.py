@@ -1,13 +1,14 @@
 """Checks for the exercises of chapter 4: `from shared.checks import ch04 as check`."""
 
-from collections.abc import Iterable
 from itertools import combinations
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from shared.checks import exercise, require
+from shared.checks import Verdict, exercise, require
+from shared.checks.means import modules_built
+from shared.checks.returned import number, numbers, yes_or_no
 
 SIZES = {"small": (768, 12), "medium": (1024, 24), "large": (1280, 36), "xl": (1600, 48)}
 # What a wrong forward pass may have done, as the end of "your logits are those of a model that ..."
@@ -20,6 +21,8 @@ MISTAKES = {
     "rough": "leaves out the final norm",
     "unscaled": "does not divide the scores by the square root of the head size",
     "overscaled": "divides the scores by the square root of d_out, not of the head size",
+    "norm1 twice": "uses norm1 in the place of norm2, too",
+    "normed shortcut": "adds to what is normalised already, where the shortcut goes around the norm",
     "no shortcut 1": "has no shortcut around attention",
     "no shortcut 2": "has no shortcut around the feed-forward part",
 }
@@ -47,9 +50,20 @@ def _ids(B, T, vocab_size=40):
     return torch.randint(vocab_size, (B, T), generator=torch.Generator().manual_seed(B * 100 + T))
 
 
-@exercise
+def _times_as_many(answer):
+    """So many times as many parameters in feed-forward as in attention, in GPT-2 small."""
+    from shared.gpt_model import GPT_CONFIG_124M
+
+    attention, feed_forward = answer(dict(GPT_CONFIG_124M))
+    return float(feed_forward / attention)
+
+
+@exercise(guess=_times_as_many)
 def parameters_in_block(answer):
-    """`answer(cfg) -> (attention, feed-forward)`, the parameters of one block."""
+    """`answer(cfg) -> (attention, feed-forward)`, the parameters of one block.
+
+    How many there are is never said: it is to be predicted.
+    """
     from shared.gpt_model import TransformerBlock
 
     for changes in [{}, {"qkv_bias": False}, {"emb_dim": 768, "n_heads": 12, "n_layers": 12}]:
@@ -57,16 +71,28 @@ def parameters_in_block(answer):
         with torch.device("meta"):
             block = TransformerBlock(cfg)
         wants = [sum(p.numel() for p in part.parameters()) for part in (block.att, block.ff)]
-        returned = answer(dict(cfg))
-        gots = tuple(returned) if isinstance(returned, Iterable) else (returned,)
-        asked = "two numbers are asked for, (attention, feed-forward)"
-        require(len(gots) == 2, f"{asked}; you return {len(gots)}")
+        with modules_built() as built:
+            returned = answer(dict(cfg))
+        gots = numbers(returned, 2, "two numbers are asked for, (attention, feed-forward)")
+        require(not built, f"you build a {built and built[0]}; write formulas, without a model")
         for name, got, want in zip(["attention", "feed-forward"], gots, wants, strict=True):
             case = f"emb_dim {cfg['emb_dim']}, qkv_bias {cfg['qkv_bias']}"
-            about = f"{case}: {name} of one block has {want:,} parameters, you say {got:,}"
-            if got == want * cfg["n_layers"]:
-                about += ": that is all the blocks together"
-            require(got == want, about)
+            C, QKV = cfg["emb_dim"], cfg["qkv_bias"]
+            more = "more" if want > got else "fewer"
+            mistakes = {
+                "that is all the blocks together": want * cfg["n_layers"],
+                "the weights are counted, the biases are not": 4 * C * C
+                if name == "attention"
+                else 8 * C * C,
+                "the output layer of attention has a bias, always": want - C,
+                "queries, keys and values have biases only with qkv_bias": want + 3 * C,
+                "queries, keys and values have biases, too, with qkv_bias": want - 3 * C * QKV,
+                "the norms belong to neither part": want + 2 * C,
+                "the norms belong to neither of the parts": want + 4 * C,
+            }
+            why = [text for text, wrong in mistakes.items() if got == wrong]
+            why.append(f"{name} of one block has {more}")
+            require(got == want, f"{case}, {name}: you say {got:,}, and {why[0]}")
     return f"biases included; feed-forward has about {wants[1] / wants[0]:.0f} times as many"
 
 
@@ -86,8 +112,10 @@ def gpt2_config(answer):
             for key in got:
                 require(key in want, f"{size}: the key {key!r} does not belong here")
             for key in want:
-                found = got.get(key, "missing")
-                require(found == want[key], f"{size}: {key} is {found}, not {want[key]}")
+                require(key in got, f"{size}: {key} is missing")
+                found = got[key]
+                same = found == want[key] and not isinstance(found, str)
+                require(same, f"{size}: {key} is {found!r}, not {want[key]!r}")
             require(
                 GPT_CONFIG_124M == standard,
                 f"asking for {size!r} changed GPT_CONFIG_124M itself: every later model has that size",
@@ -106,11 +134,13 @@ def with_dropout_rates(answer):
     """`answer(cfg, embedding, attention, shortcut)` -> a GPTModel with these three dropout rates."""
     from shared.gpt_model import GPTModel
 
+    models = []
     for rates in [(0.1, 0.2, 0.3), (0.0, 0.5, 0.0), (0.4, 0.0, 0.0)]:
         cfg = _config(drop_rate=0.15)
         model = answer(cfg, *rates)
-        require(cfg == _config(drop_rate=0.15), "the configuration that was given has changed")
         require(isinstance(model, GPTModel), f"a {type(model).__name__} came back, not a GPTModel")
+        models.append(model)
+        require(len(set(models)) == len(models), "the same model comes back again: make a new one")
         found = {("the embeddings", 0): model.drop_emb.p}
         for i, block in enumerate(model.trf_blocks):
             found[(f"attention in block {i}", 1)] = block.att.dropout.p
@@ -119,6 +149,9 @@ def with_dropout_rates(answer):
             require(
                 rate == rates[which], f"{place}: the rate is {rate}, it should be {rates[which]}"
             )
+        require(
+            model.training, "the model came back in evaluation mode, in which no rate does anything"
+        )
         same = set(model.state_dict()) == set(GPTModel(cfg).state_dict())
         require(same, "the parameters' names have changed: stored weights would not load")
     return "three places, three rates, in every block; names and configuration as they were"
@@ -133,9 +166,19 @@ def _forgotten(gap, parts):
     return ""
 
 
-@exercise
+def _billions(answer):
+    """Billions of operations, when GPT-2 small reads 1,024 tokens."""
+    from shared.gpt_model import GPT_CONFIG_124M
+
+    return round(answer(dict(GPT_CONFIG_124M), 1024) / 1e9)
+
+
+@exercise(guess=_billions)
 def forward_flops(answer):
-    """`answer(cfg, T)` -> operations of all matrix products for one text, as PyTorch counts them."""
+    """`answer(cfg, T)` -> operations of all matrix products for one text, as PyTorch counts them.
+
+    How many there are is never said: it is to be predicted.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     from shared.gpt_model import GPTModel
@@ -144,7 +187,7 @@ def forward_flops(answer):
         cfg = _config(**changes)
         with torch.device("meta"), FlopCounterMode(display=False) as counter:
             GPTModel(cfg)(torch.zeros(1, T, dtype=torch.long))
-        want, got = counter.get_total_flops(), answer(dict(cfg), T)
+        want, got = counter.get_total_flops(), number(answer(dict(cfg), T))
         C, L, V = cfg["emb_dim"], cfg["n_layers"], cfg["vocab_size"]
         parts = {
             "what queries times keys and weights times values cost": 4 * L * T * T * C,
@@ -153,7 +196,8 @@ def forward_flops(answer):
             "attention's four matrices": 2 * T * L * 4 * C * C,
             "the feed-forward part": 2 * T * L * 8 * C * C,
         }
-        about = f"{T} tokens: the counter says {want:,}, you say {got:,}"
+        more = "more" if want > got else "fewer"
+        about = f"{T} tokens, {L} blocks of {C}: you say {got:,}, and the counter says {more}"
         missing = _forgotten(want - got, parts)
         if got * 2 == want:
             missing = "that a product and a sum are two operations"
@@ -194,16 +238,23 @@ def _logits(weights, idx, n_heads, mistakes=()):
     for at in (f"trf_blocks.{i}" for i in range(depth)):
         for part, where, i in [(attention, "att", 1), (feed_forward, "ff", 2)]:
             road = 0 if f"no shortcut {i}" in mistakes else x
+            name = f"{at}.norm{1 if 'norm1 twice' in mistakes else i}"
             if "post" in mistakes:
-                x = norm(road + part(x, f"{at}.{where}"), f"{at}.norm{i}")
-            else:
-                x = road + part(norm(x, f"{at}.norm{i}"), f"{at}.{where}")
+                x = norm(road + part(x, f"{at}.{where}"), name)
+                continue
+            normed = norm(x, name)
+            road = normed if "normed shortcut" in mistakes else road
+            x = road + part(normed, f"{at}.{where}")
     return linear(x if "rough" in mistakes else norm(x, "final_norm"), "out_head")
 
 
 def _diagnosis(got, weights, idx, n_heads):
-    """Which of MISTAKES, at most five together, give exactly these logits; "" if none do."""
-    for count in range(1, 6):
+    """Which of MISTAKES, at most four together, give exactly these logits; "" if none do."""
+    width = weights["tok_emb.weight"].shape[1]
+    for heads in (n for n in range(1, width + 1) if width % n == 0 and n != n_heads):
+        if torch.allclose(got, _logits(weights, idx, heads), atol=1e-9):
+            return f"has {heads} heads, where {n_heads} were given"
+    for count in range(1, 5):
         for mistakes in combinations(MISTAKES, count):
             other = _logits(weights, idx, n_heads, mistakes)
             if got.shape == other.shape and torch.allclose(got, other, atol=1e-9):
@@ -233,7 +284,7 @@ def repaired_logits(answer):
                     continue
                 found = _diagnosis(got, weights, idx, n_heads)
             gap = f"the logits differ by up to {(got - want).abs().max().item():.2g}"
-            raise AssertionError(
+            raise Verdict(
                 f"{gap}; yours are those of a model that {found}"
                 if found
                 else f"{gap}; no known mistake explains it"
@@ -264,10 +315,6 @@ def repaired_generator(answer):
             require(
                 got.equal(want), f"{place}, from token {start} on, it is not the likeliest token"
             )
-            mode = "training" if training else "evaluation"
-            require(
-                model.training == training, f"the model came in {mode} mode and left in the other"
-            )
             _require_no_gradient(answer, model, idx)
     return "the same text from a model in any mode, also past the end of the context"
 
@@ -283,24 +330,31 @@ def _require_no_gradient(answer, model, idx):
     require(not any(enabled), "gradients are recorded: memory for a backward pass that never comes")
 
 
+V = 41  # odd, so that one token is its own mirror image
+
+
 class _Leaking(nn.Module):
     """A model to whose output at `to` something of the token at `source` is added, in texts that have both.
 
-    Negative places are counted from the end of six tokens.
+    Negative places are counted from the end of six tokens. What is added to one logit is taken from
+    another; with `text`, only this text of a batch leaks.
     """
 
-    def __init__(self, to=None, source=None):
+    def __init__(self, to=None, source=None, size=1.0, text=slice(None)):
         super().__init__()
-        self.model = _model(drop_rate=0.3)
-        self.leak = None if to is None else (to % 6, source % 6)
+        self.model = _model(drop_rate=0.3, vocab_size=V)
+        self.leak, self.size, self.text = None if to is None else (to % 6, source % 6), size, text
 
     def forward(self, idx):
         logits = self.model(idx)
         if self.leak is None or max(self.leak) >= idx.shape[1]:
             return logits
         to, source = self.leak
-        hint = self.model.tok_emb(idx)[:, source, None, :1].expand(-1, 1, logits.shape[2])
-        return logits.index_add(1, torch.tensor([to]), hint)
+        hint = self.size * self.model.tok_emb(idx)[self.text, source, 0]
+        logits = logits.clone()
+        logits[self.text, to, 3] += hint
+        logits[self.text, to, 5] -= hint
+        return logits
 
 
 @exercise
@@ -308,19 +362,41 @@ def looks_ahead(answer):
     """`answer(model, idx, vocab_size)` -> True if an output depends on a token that comes after it."""
     honest = {"an honest model in evaluation mode": False, "an honest model in training mode": True}
     for name, training in honest.items():
-        model, idx = _Leaking().train(training), _ids(2, 6)
-        found = answer(model, idx, 40)
-        require(idx.equal(_ids(2, 6)), "your experiment changed the text it was given")
+        found = yes_or_no(answer(_Leaking().train(training), _ids(2, 6, V), V))
         reason = (
             "dropout's noise is no leak"
             if training
             else "later outputs may depend on earlier tokens"
         )
         require(not found, f"{name} was accused: {reason}")
-        require(model.training == training, f"{name} was left in another mode")
     places = [(0, 1), (2, 3), (-2, -1), (0, -1), (1, 4)]
     for to, source in places:
-        found = answer(_Leaking(to, source).eval(), _ids(2, 6), 40)
+        found = yes_or_no(answer(_Leaking(to, source).eval(), _ids(2, 6, V), V))
         about = f"output {to % 6} depends on token {source % 6}, and the experiment did not notice"
         require(found, about)
-    return f"{len(places)} leaks found, and no honest model accused"
+    for token in (
+        0,
+        1,
+        2,
+        3,
+        5,
+        7,
+        10,
+        V // 2,
+        V - 2,
+        V - 1,
+        "the one before it",
+        "the one after it",
+    ):
+        idx = _ids(2, 6, V)
+        others = {"the one before it": idx[:, 2], "the one after it": idx[:, 4]}
+        idx[:, 3] = others.get(token, token)
+        found = yes_or_no(answer(_Leaking(1, 3).eval(), idx, V))
+        about = f"output 1 depends on token 3, which is {token} of {V}, and the experiment did not notice"
+        require(found, f"{about}: was it replaced by itself?")
+    hidden = {"only a little": {"size": 1e-3}}
+    hidden |= {f"in text {text + 1} of 3 alone": {"text": text} for text in range(3)}
+    for where, leak in hidden.items():
+        found = yes_or_no(answer(_Leaking(1, 3, **leak).eval(), _ids(3, 6, V), V))
+        require(found, f"output 1 depends on token 3, {where}, and the experiment did not notice")
+    return f"{len(places) + 16} leaks found, and no honest model accused"

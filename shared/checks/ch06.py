@@ -1,38 +1,47 @@
 """Checks of chapter 6: one for each exercise."""
 
+import builtins
+import contextlib
+import inspect
+import math
+import sys
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from shared.checks import exercise, require
+from shared.checks import Verdict, exercise, require
+from shared.checks.returned import number
 
 TINY = {"context_length": 24, "emb_dim": 16, "n_heads": 2, "n_layers": 2}
 TINY |= {"drop_rate": 0.0, "qkv_bias": False}
 PLACES = ("first token", "last position", "last real token")
 
 
-def _bytes():
-    """A tokenizer whose tokens are bytes, and <|endoftext|>."""
+def _bytes(*more):
+    """A tokenizer whose tokens are bytes, more of several letters, and <|endoftext|>."""
     from shared.text_data import make_encoding
 
-    return make_encoding("bytes", {bytes([b]): b for b in range(256)}, ("<|endoftext|>",))
+    tokens = [*(bytes([b]) for b in range(256)), *more]
+    return make_encoding("bytes", {token: i for i, token in enumerate(tokens)}, ("<|endoftext|>",))
 
 
-def _classifier(seed=0, drop_rate=0.0):
+def _classifier(seed=0, drop_rate=0.0, V=257):
     """A small untrained GPT with two classes; its weights are large, so that every token matters."""
     from shared.classification import classifier_from
     from shared.gpt_model import GPTModel
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        cfg = TINY | {"vocab_size": _bytes().n_vocab, "drop_rate": drop_rate}
+        cfg = TINY | {"vocab_size": V, "drop_rate": drop_rate}
         return classifier_from(GPTModel(cfg), cfg)
 
 
 def _padded(lengths, width, pad, generator):
     """Random messages of these lengths, padded to a width: `(N, width)`."""
     ids = torch.randint(256, (len(lengths), width), generator=generator)
+    ids += (ids >= pad).long()  # no message holds the padding token
     return torch.where(torch.arange(width) < torch.tensor(lengths)[:, None], ids, pad)
 
 
@@ -46,38 +55,56 @@ def _read_at(model, ids, pad):
     return found | {"first padding token": logits[rows, after]}
 
 
+def _require_place(model, text, ids, got, T):
+    """Refuse the logits `(2,)` of a message, and say what of it was read, if that can be found out."""
+    case = f"the logits of {text!r} are not those of its last real token"
+    with torch.no_grad():
+        first, last = (model(torch.tensor([part]))[0] for part in (ids[:T], ids[-T:]))
+    near = (first[:-1] - got).abs().amax(dim=1) < 1e-4
+    if near.any():
+        n = near.nonzero()[-1].item() + 1
+        raise Verdict(f"{case}: you read it after {n} of its {len(ids)} tokens; {T} fit")
+    behind = len(ids) > T and torch.allclose(last[-1], got, atol=1e-4)
+    require(not behind, f"{case}: a message that is too long loses its end, not its beginning")
+    raise Verdict(case)
+
+
 @exercise
 def logits_at_full_context(answer):
     """`answer(texts, model, tokenizer, pad_token_id)` -> logits `(N, 2)`, padded to the whole context."""
-    tokenizer = _bytes()
+    tokenizer = _bytes(b"ha")  # two letters, one token
     pad, T = tokenizer.eot_token, TINY["context_length"]
-    model, widths = _classifier().eval(), set()
+    model, widths = _classifier(V=pad + 1).eval(), set()
     model.register_forward_pre_hook(lambda module, args: widths.add(args[0].shape[1]))
     short = ["see you at 8", "WIN", "<|endoftext|> you won", "y"]  # here cut columns would show
-    for texts in (short, ["see you at 8", "a message that is longer than this context", "x" * T]):
-        cut = [tokenizer.encode_ordinary(text)[:T] for text in texts]
-        ids = torch.tensor([one + [pad] * (T - len(one)) for one in cut])
+    # what else somebody might pad with, and then takes for padding at the end of a message
+    ends = ["zero\0", "a space ", "a line\n", "a tab\t", "a stop.", "a zero 0", "a box", "a_"]
+    long = ["see you at 8", "a message that is longer than this context", "x" * T, "ha" * 20]
+    for texts in (short, ends, long):
+        whole = [tokenizer.encode_ordinary(text) for text in texts]
+        ids = torch.tensor([one[:T] + [pad] * (T - len(one)) for one in whole])
         read = _read_at(model, ids, pad)
-        want = read.pop("last real token")
+        want = read["last real token"]
         widths.clear()
         got = answer(list(texts), model, tokenizer, pad)
         require(isinstance(got, torch.Tensor), f"a tensor is asked for, not {type(got).__name__}")
         shape = f"{len(texts)} messages, two classes"
         require(got.shape == want.shape, f"the shape is {tuple(got.shape)}; {shape}")
+        require(not got.isnan().any(), "some of the logits are nan, not numbers")
         if not torch.allclose(got.float(), want, atol=1e-4):
-            for place, logits in read.items():
-                same = torch.allclose(got.float(), logits, atol=1e-4)
+            shares = torch.allclose(got.float(), want.softmax(dim=-1), atol=1e-4)
+            require(not shares, "these are probabilities; the logits before the softmax are asked")
+            for place in read.keys() - {"last real token"}:
+                same = torch.allclose(got.float(), read[place], atol=1e-4)
                 require(not same, f"you read the {place}; the message ends at its last real token")
-            wrong = (got - want).abs().amax(dim=1).argmax().item()
-            raise AssertionError(
-                f"the logits of {texts[wrong]!r} are not those of its last real token"
-            )
+            row = (got - want).abs().amax(dim=1).argmax().item()
+            _require_place(model, texts[row], whole[row], got[row].float(), T)
         given = f"the model got messages of {sorted(widths)} tokens"
         require(widths == {T}, f"{given}; its whole context, {T}, was asked for")
     return f"the same logits at {T} tokens as without padding: no real token sees what follows it"
 
 
-@exercise
+@exercise(changes=(0,))
 def optimizer_for(answer):
     """`answer(model, part)` -> an AdamW optimizer that moves that part alone: head, last block or all."""
     from shared.classification import train_only
@@ -92,9 +119,14 @@ def optimizer_for(answer):
         optimizer = answer(model, part)
         kind = type(optimizer).__name__
         require(isinstance(optimizer, torch.optim.AdamW), f"AdamW is asked for, not {kind}")
+        for name, p in model.named_parameters():
+            same = name in before and p.equal(before[name])
+            require(same, f"{name} is not what it was before any step: leave the weights alone")
         for name, asked in (("lr", 1e-3), ("weight_decay", 0.1)):
-            most = max(float(group[name]) for group in optimizer.param_groups)
-            require(abs(most - asked) < 1e-9, f"{name} is {most:g}; {asked:g} was asked for")
+            values = [float(group[name]) for group in optimizer.param_groups]
+            # vectors need no decay, and every group needs the learning rate
+            for value in values if name == "lr" else [max(values)]:
+                require(abs(value - asked) < 1e-9, f"{name} is {value:g}; {asked:g} was asked for")
         for _ in range(2):
             optimizer.zero_grad(set_to_none=False)  # a gradient of 0 lets AdamW shrink a weight
             F.cross_entropy(model(x)[:, -1], y).backward()
@@ -110,11 +142,18 @@ def optimizer_for(answer):
                 share = (p * before[name]).sum() / before[name].square().sum()
                 shrunk = share < 1 and torch.allclose(p, share * before[name], atol=1e-6)
                 why = "it shrank: frozen, and still in the optimizer's weight decay"
-                raise AssertionError(f"{part}: {name} moved; {why if shrunk else 'it is frozen'}")
+                raise Verdict(f"{part}: {name} moved; {why if shrunk else 'it is frozen'}")
     return "each part moves alone, and what is frozen does not even shrink"
 
 
-@exercise
+def _right_of_six(answer):
+    """How many of the card's six messages the best rule gets right."""
+    return round(
+        6 * float(answer(torch.tensor([5, 5, 5, 8, 8, 9]), torch.tensor([1, 0, 1, 0, 0, 1])))
+    )
+
+
+@exercise(guess=_right_of_six)
 def best_with_first_token(answer):
     """`answer(first_tokens, labels)` -> the accuracy of the best rule that sees first tokens only."""
     generator = torch.Generator().manual_seed(0)
@@ -123,7 +162,8 @@ def best_with_first_token(answer):
         labels = (torch.rand(n, generator=generator) < p).long()
         groups = [labels[first == token] for token in first.unique()]
         want = sum(max(int(g.sum()), len(g) - int(g.sum())) for g in groups) / n
-        got = float(answer(first, labels))
+        got = number(answer(first, labels), "the share is asked for, one number")
+        require(not math.isnan(got), "the share is nan, not a number: what was divided by nothing?")
         if abs(got - want) < 1e-4:
             continue
         share = labels.float().mean().item()
@@ -138,7 +178,7 @@ def best_with_first_token(answer):
             f"{case}: you average over tokens, and a rare one counts as much as a frequent one",
         )
         require(abs(got - want * n) > 1e-4, f"{case}: that is a count; a share is asked for")
-        raise AssertionError(f"{case}: the best rule is right in {want:.3f}, you say {got:.3f}")
+        raise Verdict(f"{case}: the best rule is right in {want:.3f}, you say {got:.3f}")
     return "of each first token the more frequent class, added up over all messages"
 
 
@@ -147,6 +187,7 @@ def repaired_accuracy(answer):
     """`answer(model, loader, pad_token_id)` -> the share of a loader's messages that is right."""
     pad = _bytes().eot_token
     generator = torch.Generator().manual_seed(1)
+    asked = "the share is asked for, one number"
     for sizes, training in [((32, 32, 5), False), ((32, 32, 5), True), ((3, 40), True)]:
         with torch.random.fork_rng():
             torch.manual_seed(5)
@@ -165,9 +206,9 @@ def repaired_accuracy(answer):
             recorded = []
             model.register_forward_hook(lambda *call, to=recorded: to.append(call[2].requires_grad))
             model.train(training)
-            got, again = (float(answer(model, loader, pad)) for _ in range(2))
+            got, again = (number(answer(model, loader, pad), asked) for _ in range(2))
+        require(not math.isnan(got), "the share is nan, not a number: what was divided by nothing?")
         mode = "training" if training else "evaluation"
-        require(model.training == training, f"the model came in {mode} mode and left in the other")
         case = f"batches of {', '.join(map(str, sizes))}, {mode} mode"
         right = {place: (guess == labels).float() for place, guess in read.items()}
         want = right["last real token"].mean().item()
@@ -185,7 +226,7 @@ def repaired_accuracy(answer):
             means = [part.mean().item() for part in right[place].split(sizes)]
             for wrong in (right[place].mean().item(), sum(means) / len(means)):
                 require(abs(got - wrong) > 1e-4, f"{case}: you read the {place} of each message")
-        raise AssertionError(f"{case}: {want:.4f} of the messages are right, you say {got:.4f}")
+        raise Verdict(f"{case}: {want:.4f} of the messages are right, you say {got:.4f}")
     return "every message counts once, read at its last real token, without dropout"
 
 
@@ -201,31 +242,37 @@ def _parts(seed, noise=1.3):
     return found
 
 
+def _probabilities(predict, features):
+    """What a filter says of features `(N, F)`: `(N,)`; refused where it is no probability of each message alone."""
+    given = features.clone()
+    p = torch.as_tensor(predict(given)).double()
+    require(given.equal(features), "predict changed the features that it was given: work on a copy")
+    shape = tuple(p.shape)
+    require(shape == (len(features),), f"predict returns {shape}; one probability a message")
+    require(((p >= 0) & (p <= 1)).all(), "predict does not return probabilities")
+    few = torch.as_tensor(predict(features[:20].clone())).double()
+    beside = "what predict says of a message depends on the messages that it is asked about with it"
+    require(few.shape == (20,) and torch.allclose(few, p[:20], atol=1e-5), beside)
+    return p
+
+
 @exercise
 def spam_filter(answer):
     """`answer(parts)` -> (predict, threshold): trained on train, chosen on validation, test untouched."""
     from shared.classification import scores
 
-    def run(parts):
+    def run(parts, seed=7):
         with torch.random.fork_rng():
-            torch.manual_seed(7)
+            torch.manual_seed(seed)
             found = answer({name: (x.clone(), y.clone()) for name, (x, y) in parts.items()})
             pair = isinstance(found, tuple | list) and len(found) == 2
             require(pair and callable(found[0]), "a function and a threshold are asked for")
             with torch.no_grad():
-                said = [
-                    torch.as_tensor(found[0](parts[n][0])).double() for n in ("validation", "test")
-                ]
-        for p, name in zip(said, ("validation", "test")):
-            shape = parts[name][1].shape
-            require(
-                p.shape == shape, f"predict returns {tuple(p.shape)}; one probability a message"
-            )
-            require(((p >= 0) & (p <= 1)).all(), "predict does not return probabilities")
-        return *said, float(found[1])
+                said = [_probabilities(found[0], parts[name][0]) for name in ("validation", "test")]
+        return *said, float(number(found[1], "one threshold is asked for"))
 
     parts = _parts(0)
-    (_, said, threshold), (_, again, too) = run(parts), run(parts)
+    (_, said, threshold), (_, again, too) = run(parts), run(parts, seed=8)
     same = said.equal(again) and threshold == too
     require(same, "two runs on the same parts differ: draw random numbers with a seed")
     for name in ("validation", "test"):
@@ -249,6 +296,9 @@ def spam_filter(answer):
         p, asked, threshold = run(parts)
         spam = parts["test"][1] == 1
         above = (asked[spam][:, None] > asked[~spam]).float().mean().item()
+        below = (asked[spam][:, None] < asked[~spam]).float().mean().item()
+        turned = "predict gives the probability of class 0; that of class 1 is asked for"
+        require(below < 0.8, turned)
         require(above > 0.8, f"predict hardly separates the classes ({above:.2f}; 0.5 is chance)")
         y = parts["validation"][1]
         best = max(scores(y, (p >= t).long())["F1"] for t in p.tolist())
@@ -260,48 +310,133 @@ def spam_filter(answer):
     return "trained on the one part, the threshold from the second, and the third never seen"
 
 
+# Texts that only look equal: each pair must be able to stand on two sides.
+UNEQUAL = [
+    ("to day {}", "today {}"),
+    ("see you {}!", "see you {}"),
+    ("very very good {}", "very good {}"),
+    ("{} or not", "not or {}"),
+    ("naïve {}", "naive {}"),
+]
+SIDES = ("training", "validation", "test")
+
+
+def _key(text):
+    return " ".join(text.lower().split())
+
+
+def _messages(word):
+    """A table of messages: copies that differ in case, spaces, label or nothing, and pairs of UNEQUAL."""
+    import pandas as pd
+
+    texts = [f"{word} number {i}" for i in range(140)]
+    texts += [text.format(f"{word} {i}") for i in range(10) for pair in UNEQUAL for text in pair]
+    copies = [*texts[:30], *texts[:30], *texts[60:80], *[texts[5]] * 260]
+    loosely = [str.upper, str.title, " {}".format, "{}\n".format, "\t{} ".format]
+    loosely += [lambda text, gap=gap: text.replace(" ", gap) for gap in ("  ", "   ", " \t", "\n")]
+    copies += [change(text) for text in texts[90:] for change in loosely[len(text) % 3 :: 3]]
+    rows = pd.DataFrame({"text": [*texts, *copies]})
+    rows["label"] = [i // 2 % 2 for i in range(len(rows))]
+    rows["sender"] = range(len(rows))  # the check knows a row by it
+    rows = rows.sample(frac=1, random_state=0)
+    return rows.set_index(rows.sender.to_numpy() // 2)  # two rows of one name, in no order
+
+
+def _sides(answer, df, fractions, seed):
+    """The side of each row: `{sender: 0, 1 or 2}`; Verdict unless every row came back once, as it was."""
+    import pandas as pd
+
+    parts = answer(df.copy(), *fractions, seed)
+    three = isinstance(parts, tuple | list) and len(parts) == 3
+    tables = three and all(isinstance(part, pd.DataFrame) for part in parts)
+    require(tables, "three tables are asked for, training, validation and test")
+    for part, name in zip(parts, SIDES):
+        columns = f"the {name} part has the columns {list(part)}, not {list(df)}"
+        require(list(part) == list(df), columns)
+    count = sum(map(len, parts))
+    require(count == len(df), f"{count} rows came back of {len(df)}: each must come once")
+    back, given = (sorted(table.itertuples(index=False)) for table in (pd.concat(parts), df))
+    require(back == given, "a row came back with another text or label, or twice")
+    return {sender: side for side, part in enumerate(parts) for sender in part.sender}
+
+
+@contextlib.contextmanager
+def _other_hash(answer):
+    """Within the block `hash`, where the answer's own cells call it, is that of another Python process."""
+    real, names = builtins.hash, getattr(inspect.unwrap(answer), "__globals__", None)
+
+    def another(value):
+        return real((value, 1) if sys._getframe(1).f_globals is names else value)
+
+    builtins.hash = another
+    try:
+        yield
+    finally:
+        builtins.hash = real
+
+
 @exercise
 def split_texts(answer):
     """`answer(df, train_frac, validation_frac, seed)` -> three tables; equal texts on one side."""
-    import pandas as pd
-
-    texts = [f"Message number {i}" for i in range(240)]
-    rows = [(text, i % 7 == 0) for i, text in enumerate(texts)]
-    exact = rows[:30] + rows[:30] + rows[60:80]
-    loose = [
-        (f" {text.upper()}" if i % 2 else text.replace(" ", "  "), y)
-        for i, (text, y) in enumerate(rows[100:130])
-    ]
-    df = pd.DataFrame(rows + exact + loose, columns=["text", "label"])
-    df["label"] = df["label"].astype(int)
-    kept = df.copy()
+    df = _messages("message")
+    keys = dict(zip(df.sender, df.text.map(_key)))
+    distinct, together = len(set(keys.values())), dict.fromkeys(UNEQUAL, True)
     found = []
-    for seed in (1, 1, 2):
-        parts = answer(df.copy(), 0.7, 0.1, seed)
-        require(len(parts) == 3, f"three tables are asked for, not {len(parts)}")
-        found.append([part.text.tolist() for part in parts])
-        same = [sorted(zip(part.text, part.label)) for part in (pd.concat(parts), kept)]
-        back = f"{len(same[0])} rows came back of {len(df)}: each must come once"
-        require(len(same[0]) == len(df), back)
-        require(same[0] == same[1], "a row came back with another text or label, or twice")
-        names = ("training", "validation", "test")
-        for norm, kind in (
-            (str, "exactly equal"),
-            (lambda t: " ".join(t.lower().split()), "equal but for case and spaces"),
-        ):
-            sets = [set(map(norm, part.text)) for part in parts]
-            for i, j in ((0, 1), (0, 2), (1, 2)):
-                both = sets[i] & sets[j]
-                place = f"in {names[i]} and in {names[j]}"
-                require(not both, f"{len(both)} texts, {kind}, stand {place}")
-        for part, share, name in zip(parts, (0.7, 0.1, 0.2), names):
-            distinct = part.text.str.lower().str.split().str.join(" ").nunique() / 240
-            about = f"the {name} part has {distinct:.0%} of the texts, not about {share:.0%}"
-            require(abs(distinct - share) < 0.06, about)
-    require(found[0] == found[1], "one seed gave two different splits: nobody could repeat it")
-    sets = [set(part) for part in (found[0][2], found[2][2])]
-    require(sets[0] != sets[1], "two seeds gave the same test: the seed is not used")
+    for fractions, seed in (((0.7, 0.1), 1), ((0.7, 0.1), 2), ((0.5, 0.3), 3)):
+        sides = _sides(answer, df, fractions, seed)
+        found.append(sides)
+        for norm, kind in ((str, "exactly equal"), (_key, "equal but for case and spaces")):
+            seen = {}
+            for sender, text in zip(df.sender, df.text):
+                seen.setdefault(norm(text), set()).add(sides[sender])
+            apart = [places for places in seen.values() if len(places) > 1]
+            if apart:
+                one, other, *_ = sorted(apart[0])
+                where = f"in {SIDES[one]} and in {SIDES[other]}"
+                raise Verdict(f"{len(apart)} texts, {kind}, stand {where}")
+        by_key = {key: sides[sender] for sender, key in keys.items()}
+        for side, share in enumerate((*fractions, 1 - sum(fractions))):
+            got = sum(place == side for place in by_key.values()) / distinct
+            about = (
+                f"the {SIDES[side]} part has {got:.0%} of the distinct texts, not about {share:.0%}"
+            )
+            require(abs(got - share) < 0.1, about)  # a split by digests is only about right
+        for pair in UNEQUAL:
+            ones = [[by_key[_key(text.format(f"message {i}"))] for text in pair] for i in range(10)]
+            together[pair] &= all(one == other for one, other in ones)
+    for (one, other), always in together.items():
+        said = [text.format("message 3") for text in (one, other)]
+        require(not always, f"{said[0]!r} and {said[1]!r} always stay together; they are not equal")
+    for side in (2, 0):
+        one, other = ({row for row, place in sides.items() if place == side} for sides in found[:2])
+        same = f"two seeds gave the same {SIDES[side]} part: the seed is not used"
+        require(one != other, same)
+    _require_repeatable(answer, df, found[0])
     return "no text on two sides, whatever its case and spaces, and every row in one part"
+
+
+def _require_repeatable(answer, df, sides):
+    """Refuse a split with fractions 0.7 and 0.1 and seed 1 that the next Python process would not repeat."""
+
+    def again(table):
+        return _sides(answer, table, (0.7, 0.1), 1)
+
+    require(again(df) == sides, "one seed gave two different splits: nobody could repeat it")
+    with _other_hash(answer):
+        require(
+            again(df) == sides,
+            "`hash` of a text is another number in each Python process, and so is your split",
+        )
+    # other words, as long and in the same order: only the order of a set, or a text itself, can tell them apart
+    if again(_messages("missive")) == sides:
+        return
+    # a split by what is in a text does not mind if half of the texts are missing
+    half = df[df.text.map(_key).map(len) % 2 == 0]
+    agree = [sides[sender] == side for sender, side in again(half).items()]
+    require(
+        sum(agree) > 0.85 * len(agree),
+        "your split follows the order of a set, which is another one in each Python process: sort it first",
+    )
 
 
 class _Reader(nn.Module):
@@ -310,26 +445,50 @@ class _Reader(nn.Module):
     def __init__(self, place, seed, pad):
         super().__init__()
         self.model, self.place, self.pad = _classifier(seed).eval(), place, pad
+        self.asked = []
 
     def forward(self, ids):
+        self.asked.append(ids.clone())
         return _read_at(self.model, ids, self.pad)[self.place]
+
+    def tried(self, ids, last):
+        """The tokens that were written over all last real tokens of `ids` alike."""
+        rows, found = torch.arange(len(ids)), set()
+        for other in self.asked:
+            if other.shape == ids.shape and (tokens := other[rows, last]).unique().numel() == 1:
+                found.add(tokens[0].item())
+        return found - {self.pad, *ids[rows, last].unique().tolist()}
 
 
 @exercise
 def place_that_is_read(answer):
     """`answer(classify, ids, pad_token_id)` -> "first token", "last position" or "last real token"."""
-    pad = _bytes().eot_token
     generator = torch.Generator().manual_seed(3)
-    for seed in range(6):
+    # the ID of padding, which need not be the last, and how all messages end
+    cases = [(256, None), (256, 0), (256, 1), (256, 255), (100, None), (100, 256), (100, 99)]
+    asked = 0
+    for seed, (pad, end) in enumerate(cases):
         lengths = torch.randint(2, 11, (5,), generator=generator).tolist()
         width = max(lengths) if seed % 2 else 12  # sometimes a message fills the width
         ids = _padded(lengths, width, pad, generator)
+        rows, last = torch.arange(5), torch.tensor(lengths) - 1
+        if end is not None:
+            ids[rows, last] = end
         for place in PLACES:
-            got = answer(_Reader(place, seed, pad), ids.clone(), pad)
-            require(got in PLACES, f"one of {', '.join(PLACES)} is asked for, not {got!r}")
-            said = f"a classifier that reads the {place} was taken for one of the {got}"
-            exact = (
-                got == "last position" and " (were logits compared exactly? Rounding moves, too)"
-            )
-            require(got == place, said + (exact or ""))
-    return "eighteen classifiers, each found out by what moves its logits"
+            said = f"a classifier that reads the {place} was taken for one of the {{}}"
+            reader = _Reader(place, seed, pad)
+            _require_found(answer, reader, ids, pad, said)
+            # all last real tokens are what the answer has written there: does it see that nothing changed?
+            for token in reader.tried(ids, last):
+                ids_too = ids.index_put((rows, last), torch.tensor(token))
+                _require_found(answer, _Reader(place, seed, pad), ids_too, pad, said)
+            asked += 1
+    return f"{asked} classifiers, each found out by what moves its logits"
+
+
+def _require_found(answer, reader, ids, pad, said):
+    got = answer(reader, ids.clone(), pad)
+    places = f"one of {', '.join(PLACES)} is asked for, not {got!r}"
+    require(isinstance(got, str) and got in PLACES, places)
+    exact = got == "last position" and " (were logits compared exactly? Rounding moves, too)"
+    require(got == reader.place, said.format(got) + (exact or ""))

@@ -2,12 +2,15 @@
 
 import copy
 import random
+from numbers import Integral
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from shared.checks import exercise, require
+from shared.checks import Verdict, brief, exercise, require
+from shared.checks.means import called
+from shared.checks.returned import numbers, yes_or_no
 
 SMALL = {"vocab_size": 40, "context_length": 32, "emb_dim": 32, "n_heads": 2, "n_layers": 2}
 SMALL |= {"drop_rate": 0.0, "qkv_bias": False}
@@ -36,11 +39,11 @@ def _require_refused(answer, given, why):
         answer(given)
     except ValueError:
         return
-    except NotImplementedError:
+    except (NotImplementedError, Verdict):
         raise
     except Exception as error:
         raised = type(error).__name__
-    raise AssertionError(f"{given!r} {why}: a ValueError is due, and {raised} was raised")
+    raise Verdict(f"{given!r} {why}: a ValueError is due, and {raised} was raised")
 
 
 @exercise
@@ -85,6 +88,7 @@ def _batches():
     yield [([1, 2, 3], 2)]
     yield [([4, 5, 6, 7], 2), ([8, 9, 10, 11], 3)]
     yield [([1, END, 2, 3, 4], 3), ([5, 6, 7], 3)]  # and an empty answer: its end is asked for
+    yield [([1, 2, END, 3, 4], 2), ([5, 6], 1)]  # END within an answer is a token of it
     for _ in range(4):
         texts = [
             [generator.randrange(38) for _ in range(generator.randint(2, 12))] for _ in range(5)
@@ -95,9 +99,12 @@ def _batches():
 @exercise
 def collate_answers(answer):
     """`answer(batch, end)` -> inputs and targets, `(B, T)`, of pairs (ids, prompt length)."""
+    from shared.instruction import custom_collate_fn
+
     model = _gpt()
     for batch in _batches():
-        got = answer([(list(ids), p) for ids, p in batch], END)
+        with called(custom_collate_fn) as lesson:
+            got = answer([(list(ids), p) for ids, p in batch], END)
         require(len(got) == 2, "inputs and targets are asked for: two tensors")
         T = max(len(ids) for ids, _ in batch)
         inputs, targets = (_tensor(*pair) for pair in zip(("inputs", "targets"), got))
@@ -123,6 +130,8 @@ def collate_answers(answer):
             logits = model(torch.tensor([ids]))[0, p - 1 :]
             alone += F.cross_entropy(logits, torch.tensor([*ids[p:], END]), reduction="sum")
         require(abs(together - alone) < 1e-3, "the loss is not that of the texts one by one")
+        own = "write it without the lesson's custom_collate_fn"
+        require(not lesson, f"inputs and targets are right, but not yours: {own}")
     return (
         "the answers and one end token each, to the token; the loss is that of the texts one by one"
     )
@@ -133,7 +142,7 @@ def _tensor(name, part):
     try:
         part = torch.as_tensor(part)
     except (TypeError, ValueError):
-        raise AssertionError(f"{name} are no tensor (B, T): are the rows equally long?") from None
+        raise Verdict(f"{name} are no tensor (B, T): are the rows equally long?") from None
     require(not part.is_floating_point(), f"{name} are {part.dtype}; token IDs are whole numbers")
     return part
 
@@ -154,6 +163,12 @@ def _require_targets(got, ids, p, case):
         all(t == -100 for t in got[n:]),
         f"{case}: {T - n} places of padding, and {sum(t != -100 for t in got[n:])} count in the loss",
     )
+    ended = got[n - 1]
+    require(
+        ended in (-100, END), f"{case}: the last target is {ended}, not {END}, the `end` you got"
+    )
+    lost = [t for t in range(p - 1, n - 1) if got[t] == -100 and ids[t + 1] == END]
+    require(not lost, f"{case}: an end token within the answer is hidden: it is one of its tokens")
     require(
         got[n - 1] == END, f"{case}: no end token is asked for, so the model never learns to stop"
     )
@@ -162,8 +177,8 @@ def _require_targets(got, ids, p, case):
         require(asked != n or p == 1, f"{case}: the prompt is scored together with the answer")
         require(asked != n - p + 2, f"{case}: one token of the prompt is asked for")
         require(asked != n - p, f"{case}: the answer's first token is hidden")
-        raise AssertionError(f"{case}: {asked} targets, but {n - p + 1} are due")
-    raise AssertionError(f"{case}: the targets are {got}; they should be {want}")
+        raise Verdict(f"{case}: {asked} targets, but {n - p + 1} are due")
+    raise Verdict(f"{case}: the targets are {got}; they should be {want}")
 
 
 def _shifted(got, ids, places):
@@ -177,6 +192,15 @@ def _shifted(got, ids, places):
 def _chat(*texts, system=False, roles=("user", "assistant")):
     talk = [{"role": roles[i % 2], "content": text} for i, text in enumerate(texts)]
     return {"messages": [{"role": "system", "content": "Be kind."}] * system + talk}
+
+
+def _talk(*messages):
+    """A conversation of messages such as "user: Plural of fox?"."""
+    split = [text.partition(": ") for text in messages]
+    return {"messages": [{"role": role, "content": content} for role, _, content in split]}
+
+
+ROUND = "user: Plural of fox?", "assistant: foxes"
 
 
 @exercise
@@ -196,22 +220,29 @@ def entries_from_chats(answer):
         ("no message", [{"messages": []}], []),
         ("no conversation", [], []),
         ("the assistant begins", [_chat("Hello!", "Hi", roles=("assistant", "user"))], []),
+        ("a greeting first", [_talk("assistant: Hello!", *ROUND)], []),
+        (
+            "a system's message before the answer",
+            [_talk(ROUND[0], "system: Be kind.", ROUND[1])],
+            [one],
+        ),
+        ("nothing but a system's message", [_talk("system: Be kind.")], []),
         ("the user asks twice", [_chat("Fox?", "Plural?", roles=("user", "user"))], []),
         ("a faulty one between", [_chat("A?", "a"), _chat("B?"), _chat("C?", "c")], None),
     ]
     for name, chats, want in cases:
-        given = copy.deepcopy(chats)
-        got = answer(given)
-        require(given == chats, f"{name}: the conversations themselves were changed")
+        got = answer(copy.deepcopy(chats))
         require(isinstance(got, list), f"{name}: a list is asked for, not {type(got).__name__}")
         if want is None:
             want = [{"instruction": f"{x}?", "input": "", "output": x.lower()} for x in ("A", "C")]
         for entry in got:
+            require(isinstance(entry, dict), f"{name}: an entry is a dictionary, not {entry!r}")
             missing = {"instruction", "input", "output"} - set(entry)
             require(not missing, f"{name}: an entry lacks {sorted(missing)}")
         bare = [{k: entry[k] for k in ("instruction", "input", "output")} for entry in got]
         require(bare == want, f"{name}: {bare}; it should be {want}")
-    for nonsense in ({"messages": []}, "text"):
+    chat = _chat("Plural of fox?", "foxes")
+    for nonsense in ({"messages": []}, "text", None, chat, (chat,), iter([chat]), {0: chat}):
         _require_refused(answer, nonsense, "is no list")
     return "the first round of each, with a question and an answer; what is no list is refused"
 
@@ -230,14 +261,16 @@ def linear_with_lora(answer):
 
 def _require_lora(answer, linear, x):
     before, kept = linear(x).detach(), linear.weight.detach().clone()
-    layer = answer(linear, rank=2, alpha=0.5)
+    layer = answer(linear, 2, 0.5)
     parameters = dict(layer.named_parameters())
     for name, shape in (("A", (6, 2)), ("B", (2, 10))):
         require(name in parameters, f"there is no parameter {name}")
         got = tuple(parameters[name].shape)
         require(got == shape, f"{name} is {got}; it should be {shape}")
     require(getattr(layer, "linear", None) is linear, "`linear` is not the layer that was given")
+    seen = x.clone()
     gap = (layer(x) - before).abs().max().item()
+    require(x.equal(seen), "forward changed the x that it was given: work on a copy")
     drawn = (
         "A @ B must begin with zeros"
         if (layer.A @ layer.B).any()
@@ -247,6 +280,7 @@ def _require_lora(answer, linear, x):
     require(
         layer.A.any() or layer.B.any(), "A and B are both zero: neither will ever get a gradient"
     )
+    _require_drawn(layer, 2)
     free = [n for n, p in parameters.items() if p.requires_grad]
     require(sorted(free) == ["A", "B"], f"{free} can learn; only A and B should: freeze the layer")
     with torch.no_grad():
@@ -270,6 +304,14 @@ def _require_lora(answer, linear, x):
     require(linear.weight.equal(kept), "the weights of the layer itself have changed")
 
 
+def _require_drawn(layer, rank):
+    """Refuse a correction whose columns, or rows, cannot become different from each other."""
+    name, start = ("A", layer.A) if layer.A.any() else ("B", layer.B)
+    got = torch.linalg.matrix_rank(start.detach(), rtol=1e-3).item()
+    alike = f"{name} begins with a rank of {got}, not {rank}: what is alike gets like gradients"
+    require(got == rank, f"{alike}, and stays alike; draw {name} at random")
+
+
 def _train_with(answer):
     """Adapt the blocks of a small GPT to one text: share of weights that learn, first and last loss."""
     from shared.pretraining import calc_loss_batch
@@ -281,7 +323,8 @@ def _train_with(answer):
         for parent in (block.att, block.ff.layers):
             for name, part in list(parent.named_children()):
                 if isinstance(part, nn.Linear):
-                    setattr(parent, name, answer(part, rank=4, alpha=1.0))
+                    setattr(parent, name, answer(part, 4, 1.0))
+                    _require_drawn(getattr(parent, name), 4)
     free = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(free, lr=0.01)
     ids = torch.arange(21)[None] * 7 % 40
@@ -298,14 +341,16 @@ def _train_with(answer):
     return sum(p.numel() for p in free) / total, losses[0], losses[-1]
 
 
-@exercise
+@exercise(guess=lambda answer: [int(n) for n in answer([5, 2, 3], [3, 1, 2])])
 def target_counts(answer):
-    """`answer(lengths, prompts)` -> four numbers of targets."""
+    """`answer(lengths, prompts)` -> four numbers of targets.
+
+    The four of the card are never said: they are to be predicted.
+    """
     names = "padding counts", "every end token is hidden", "one end token each", "only the answers"
-    cases = [([5, 2, 3], [3, 1, 2]), ([4], [2]), ([7, 7], [1, 6]), ([3, 9, 4, 4], [2, 5, 3, 1])]
+    cases = [([4], [2]), ([7, 7], [1, 6]), ([3, 9, 4, 4], [2, 5, 3, 1]), ([5, 2, 3], [3, 1, 2])]
     for lengths, prompts in cases:
-        got = answer(list(lengths), list(prompts))
-        require(len(got) == 4, f"four numbers are asked for, not {len(got)}")
+        got = numbers(answer(list(lengths), list(prompts)), 4, "four numbers are asked for")
         n, total = len(lengths), sum(lengths)
         want = n * max(lengths), total - n, total, total - sum(prompts) + n
         for name, one, due in zip(names, got, want):
@@ -315,7 +360,8 @@ def target_counts(answer):
             if name == "padding counts" and one == due + n:
                 hint = ": the target is the next token, so the last column has none of its own"
             case = f"lengths {lengths}, prompts {prompts}"
-            require(one == due, f"{case}, {name}: {due} targets, not {one!r}{hint}")
+            told = f"{due} targets, not {one!r}" if lengths != [5, 2, 3] else f"not {one!r}"
+            require(one == due, f"{case}, {name}: {told}{hint}")
     return "15, 7, 10 and 7 for the batch of the exercise"
 
 
@@ -332,6 +378,8 @@ def trained_on(answer):
         _entry("Write the plural of goose.", output="geese"),
         _entry("Sort the words.", "pear, apple", "apple, pear"),
         _entry("Name a colour.", output="red"),
+        _entry("What is Öl in English?", output="oil"),
+        _entry("Write 2.50 in words"),
     ]
     cases = [
         ("word for word the same", _entry("Plural, please.", "fox", "foxes"), True),
@@ -339,6 +387,12 @@ def trained_on(answer):
         ("without its full stop", _entry("Plural please", "fox", "foxes"), True),
         ("with more spaces", _entry("Plural,  please. ", " fox", "foxes"), True),
         ("the input within the instruction", _entry("Plural, please: fox", "", "foxes"), True),
+        ("with punctuation and no space", _entry("Plural,please:fox", "", "foxes"), True),
+        ("with another letter", _entry("What is Äl in English?"), False),
+        ("with an accent more", _entry("Náme a colour."), False),
+        ("with other numbers", _entry("Write 3.50 in words"), False),
+        ("with two words made one", _entry("Plural, pleasefox"), False),
+        ("with a word twice", _entry("Name a a colour."), False),
         ("with another answer", _entry("Name a colour.", output="blue"), True),
         ("with a word more", _entry("Name a dark colour.", output="red"), False),
         ("of another input", _entry("Plural, please.", "box", "boxes"), False),
@@ -347,21 +401,31 @@ def trained_on(answer):
         ("part of a training task", _entry("Write the plural of goos"), False),
         ("words run together", _entry("Nameacolour.", output="red"), False),
         ("nothing of it known", _entry("Rhyme, please.", "bed", "red"), False),
+        ("without the key `input`", {"instruction": "Name a colour", "output": "red"}, True),
     ]
+
+    def ask(train, test):
+        try:
+            return answer(copy.deepcopy(train), copy.deepcopy(test))
+        except KeyError as error:
+            require("input" not in error.args, "an entry without the key 'input' has no input")
+            raise
+
     for name, entry, known in cases:
-        got = answer(copy.deepcopy(train), [dict(entry)])
+        got = ask(train, [entry])
         require(isinstance(got, list), f"a list is asked for, not {type(got).__name__}")
         require(all(isinstance(one, dict) for one in got), f"entries are asked for, not {got}")
         missed = f"a task {name} was trained on, and is not found: {entry}"
         require(bool(got) or not known, missed)
         require(known or not got, f"a task {name} was not trained on: {entry}")
-    tests = [entry for _, entry, _ in cases]
-    want = [entry for _, entry, known in cases if known]
-    got = answer(copy.deepcopy(train), copy.deepcopy(tests))
+    bare = {"instruction": "Say hello!", "output": "Hello."}
+    tests = [entry for _, entry, _ in cases] + [bare]
+    want = [entry for _, entry, known in cases if known] + [bare]
+    got = ask([bare, *train], tests)
     require(len(got) == len(want), f"{len(got)} entries found among {len(tests)}, not {len(want)}")
     mended = "they come in another order, are those of train, or were changed"
     require(got == want, f"these are not the entries of test as they were given: {mended}")
-    return f"all {len(want)} found among {len(cases)}, and nobody accused"
+    return f"all {len(want)} found among {len(tests)}, and nobody accused"
 
 
 def _prompts(seed, count=6):
@@ -394,13 +458,12 @@ def repaired_batch(answer):
         end = own[seed % 6][3]
         want = [_alone(model, ids, 8, end) for ids in prompts]
         stopped += len({len(ids) for ids in want}) > 1
-        before = {name: value.clone() for name, value in model.state_dict().items()}
-        got = [
-            torch.as_tensor(ids).tolist() for ids in answer(model, copy.deepcopy(prompts), 8, end)
-        ]
+        got = answer(model, copy.deepcopy(prompts), 8, end)
+        require(isinstance(got, list | tuple), f"a list of answers is asked for, not {brief(got)}")
         require(len(got) == 6, f"{len(got)} answers to 6 prompts")
-        same = all(value.equal(model.state_dict()[name]) for name, value in before.items())
-        require(same, "the model's weights have changed")
+        for ids in got:
+            plain = isinstance(ids, list) and all(isinstance(token, Integral) for token in ids)
+            require(plain, f"an answer is a list of IDs, whole numbers, not {brief(ids)}")
         for i, (one, due) in enumerate(zip(got, want)):
             case = f"prompt {i} of lengths {[len(ids) for ids in prompts]}"
             if one == due:
@@ -413,7 +476,7 @@ def repaired_batch(answer):
             require(not longer, f"{case}: {len(due)} tokens are due, and it goes on to {len(one)}")
             longest = len(prompts[i]) == max(map(len, prompts))
             where = "even without padding" if longest else "with padding beside it"
-            raise AssertionError(f"{case}: {where} the answer is {one}; alone it is {due}")
+            raise Verdict(f"{case}: {where} the answer is {one}; alone it is {due}")
     require(stopped > 3, "the check has lost its point")
     return "each answer as its prompt alone would have it, and each ends by itself"
 
@@ -443,7 +506,7 @@ def _far(prompts):
 
 def _incomplete(prompts):
     answers = _honest(prompts)
-    if len(prompts) > 8 and len(prompts) % 8:
+    if len(prompts) > 1 and len(prompts) % 8:
         answers[-1] += "."
     return answers
 
@@ -459,7 +522,9 @@ def _empty(prompts):
 @exercise
 def neighbours_matter(answer):
     """`answer(function, prompts)` -> whether what function says to one prompt depends on the others."""
-    prompts = ["a" * n + chr(98 + n) for n in (7, 1, 12, 3, 3, 20, 5, 9, 2, 15, 6)]
+    some, more = (7, 1, 12, 3, 3, 20, 5, 9, 2, 15, 6), (4, 11, 8, 2, 13)
+    # eleven prompts, and sixteen, of which all together fill their batches
+    eleven, sixteen = (["a" * n + chr(98 + n) for n in lengths] for lengths in (some, some + more))
     liars = {
         "that reads its padding": _pads,
         "that cuts answers to the shortest": _cuts,
@@ -468,10 +533,11 @@ def neighbours_matter(answer):
         "that is wrong for the last of an incomplete batch": _incomplete,
     }
     for name, function in liars.items():
-        for tried in (prompts, sorted(prompts, key=len)):
-            found = answer(function, list(tried))
-            require(isinstance(found, bool), f"True or False is asked for, not {found!r}")
-            require(found, f"a function {name} was not found out")
+        for tried in (eleven, sorted(eleven, key=len), sixteen):
+            found = yes_or_no(answer(function, list(tried)))
+            require(found, f"a function {name} was not found out among {len(tried)} prompts")
     for function in (_honest, _upper, _empty):
-        require(not answer(function, list(prompts)), "an honest function was accused")
+        for tried in (eleven, sixteen):
+            accused = yes_or_no(answer(function, list(tried)))
+            require(not accused, "an honest function was accused")
     return f"{len(liars)} liars found, and nobody accused"
