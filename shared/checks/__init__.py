@@ -99,13 +99,6 @@ def require_error(error, case, call, *args, why=True):
         raise Verdict(f"{due}, and {brief(got)} was returned")
 
 
-def require_unchanged(before, *values, name="what it was given"):
-    """Verdict unless each of the values is what `picture` saw of it: for what a check hands over later."""
-    for one, value in zip(before, values, strict=True):
-        place = difference(one, picture(value, name))
-        require(not place, f"changed: {place}")
-
-
 def brief(value, width=60):
     """The value in one short line."""
     text = " ".join(repr(value).split())
@@ -152,7 +145,7 @@ def _judge(check, answer, changes, guessed):
         older = f"what would be judged is the older `{name}`"
         return Result(
             False,
-            f"not judged: the cell that defines `{name}` has {why}, and {older}; run that cell again first",
+            f"not judged: the cell that defines `{name}` has {why}, and {older}; correct that cell and run it",
         )
     home, returned, raised = _home(asked), [], []
 
