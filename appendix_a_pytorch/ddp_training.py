@@ -8,6 +8,11 @@ works on its share of every batch, and DistributedDataParallel makes the gradien
 those of the whole batch. So both commands end with the same weights, but for rounding.
 """
 
+if __name__ == "__main__":  # first of all: what follows takes seconds to import
+    from shared import program
+
+    program.begin()
+
 import argparse
 import os
 import re

@@ -15,6 +15,11 @@ is held (--decay 0) and continued with more --tokens; in the end it is given its
 the state is kept as stable.pt: renamed to state.pt, the run can be made longer after all.
 """
 
+if __name__ == "__main__":  # first of all: what follows takes seconds to import
+    from shared import program
+
+    program.begin()
+
 import argparse
 import os
 import signal

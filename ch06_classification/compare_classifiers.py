@@ -7,6 +7,11 @@ the validation part. Intervals: 95 % of 2,000 draws of as many test messages, wi
 goes on with what is missing. About half an hour on one core with bf16.
 """
 
+if __name__ == "__main__":  # first of all: what follows takes seconds to import
+    from shared import program
+
+    program.begin()
+
 import argparse
 import functools
 import re

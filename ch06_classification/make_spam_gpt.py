@@ -9,6 +9,11 @@ validation part. The test part is not used. Every epoch ends with a save beside 
 from there after an interruption, with the numbers that it would have had.
 """
 
+if __name__ == "__main__":  # first of all: what follows takes seconds to import
+    from shared import program
+
+    program.begin()
+
 import argparse
 import functools
 import hashlib

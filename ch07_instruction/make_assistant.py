@@ -6,6 +6,11 @@ FOLDER gets config.json, the weights in half precision, log.csv and SHA256SUMS. 
 epoch, beside FOLDER. The same command continues a run that was stopped or killed, to the same result.
 """
 
+if __name__ == "__main__":  # first of all: what follows takes seconds to import
+    from shared import program
+
+    program.begin()
+
 import argparse
 import functools
 import hashlib
