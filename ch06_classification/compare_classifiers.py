@@ -44,6 +44,7 @@ from shared.classification import (
     train_only,
 )
 from shared.files import landing, seal, sha256
+from shared.finite import checked_loss
 from shared.gpt_model import GPTModel, evaluation_mode
 from shared.pretraining import initialise
 
@@ -143,7 +144,8 @@ def fine_tuned(part: str, epochs: int = make_spam_gpt.LABELS["epochs"], peak: fl
         train_only(classifier, part)
 
         def loss_of(batch):
-            return F.cross_entropy(read(batch[0], classifier, "cpu", data.pad), batch[1])
+            logits = read(batch[0], classifier, "cpu", data.pad)
+            return checked_loss(F.cross_entropy(logits, batch[1]))
 
         most = data.cfg["context_length"]
         loader = make_spam_gpt.loader_of(data.parts["train"], data.tokenizer, most, shuffled=True)

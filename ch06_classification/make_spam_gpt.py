@@ -183,6 +183,7 @@ def make(
     content = repr((messages.values.tolist(), cfg)).encode()
     identity = f"data and model {hashlib.sha256(content).hexdigest()[:8]}, seed {seed}, epochs {reading} and {epochs}"
     saved = [out.with_name(f"{out.name}.{stage}.pt") for stage in ("reading", "labels")]
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)  # before an epoch is lost
 
     torch.manual_seed(seed)
     texts = messages.text[messages.split == "train"]

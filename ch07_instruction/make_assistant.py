@@ -184,7 +184,7 @@ def make_assistant(options) -> None:
                 "--extra draws items like the course's: leave it out, or set COURSE_DATA=course"
             )
         entries = drawn_items(options.extra, options.seed, entries) + entries
-    sums = (options.start / "SHA256SUMS").read_text() if options.start else ""
+    sums = (options.start / "SHA256SUMS").read_text(encoding="utf-8") if options.start else ""
     identity = repr((sorted(vars(options).items()), entries, cfg, sums)).encode()
     name = f"{options.out.name}.state-{hashlib.sha256(identity).hexdigest()[:12]}.pt"
     checkpoint = options.out.absolute().parent / name
@@ -205,9 +205,9 @@ def make_assistant(options) -> None:
         log = pd.concat([earlier, log.assign(step=log["step"] + earlier["step"].iloc[-1])])
     log = log.to_csv(index=False, lineterminator="\n")
     models.save_model(options.out, model, cfg, log)
-    checkpoint.unlink()
     validation = [entry for entry in entries if entry["split"] == "validation"]
     share = share_right(models.load_model(options.out)[0], validation, tokenizer)
+    checkpoint.unlink()  # last, so that a stop while scoring costs no training
     print(f"{options.out}: {100 * share:.1f} % of the validation items answered right")
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,14 +72,14 @@ def landing_folder(folder: Path) -> Iterator[Path]:
 
 def save_json(path: Path, data) -> None:
     """Write data to a JSON file: whole, or not at all."""
-    text = json.dumps(data, indent=1, ensure_ascii=False)
+    text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
     with landing(path) as file:
         file.write(text.encode())
 
 
 def as_json(cfg: dict) -> bytes:
     """A configuration as config.json holds it."""
-    return json.dumps(cfg, indent=2).encode() + b"\n"
+    return json.dumps(cfg, indent=2, allow_nan=False).encode() + b"\n"
 
 
 def fill_in(path, data: list[dict], key: str, compute, size: int = 64) -> list[dict]:
@@ -179,7 +180,8 @@ def read_saved(path: Path):
         if zipfile.is_zipfile(file) and (part := zipfile.ZipFile(file).testzip()):
             raise zipfile.BadZipFile(part)
         file.seek(0)
-        return torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of old pickles
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # nonsense makes torch's reader fail in many ways
         raise ValueError(f"{path} {_fault(content, str(error))}") from None
 

@@ -112,9 +112,8 @@ def custom_collate_fn(
     for row, (ids, prompt) in enumerate(items):
         inputs[row, : len(ids)] = torch.tensor(ids)
         targets[row, : len(ids)] = torch.tensor([*ids[1:], pad_token_id])
-        targets[row, : max(0, prompt - 1)] = (
-            ignore_index  # the prompt's last token announces the answer
-        )
+        start = max(0, prompt - 1)  # the prompt's last token announces the answer
+        targets[row, :start] = ignore_index
     inputs, targets = inputs[:, :allowed_max_length], targets[:, :allowed_max_length]
     for row, asked in enumerate((targets != ignore_index).any(dim=1).tolist()):
         if not asked:
@@ -133,8 +132,10 @@ def check_room(prompts, context_size):
     longest = max(map(len, prompts), default=0)
     if longest >= context_size:
         raise ValueError(
-            f"prompt {[*map(len, prompts)].index(longest)}, of {longest} tokens, leaves no room for an answer: "
+            f"a prompt of {longest} tokens leaves no room for an answer: "
             f"the model has {context_size} positions. Shorten the instruction or its input"
+            + f" (prompt {[*map(len, prompts)].index(longest)})"
+            * (len(prompts) > 1)
         )
 
 
@@ -211,6 +212,7 @@ def generate_responses(
 ):
     """The model's answers to entries: strings, in the order of `data`."""
     prompts = [tokenizer.encode_ordinary(prompt(entry)) for entry in data]
+    check_room(prompts, model.pos_emb.num_embeddings)  # before the first answer
     order = sorted(range(len(data)), key=lambda i: len(prompts[i]))  # little padding
     answers = {}
     for start in range(0, len(order), batch_size):

@@ -9,9 +9,7 @@ if __name__ == "__main__":  # above the imports, since they take seconds
 import importlib.machinery
 import sys
 
-SLOW = (
-    "torch pandas numpy safetensors sklearn matplotlib tiktoken regex pooch requests tqdm".split()
-)
+SLOW = "torch pandas numpy safetensors sklearn matplotlib tiktoken regex pooch requests tqdm transformers".split()
 
 
 def begin() -> None:
