@@ -270,8 +270,7 @@ def finetune(model, train_loader, val_loader, optimizer, device, num_epochs, pea
     With `checkpoint`, a path, the state is saved after each epoch: a run that was stopped goes on there.
     """
     batches, total = len(train_loader), num_epochs * len(train_loader)
-    run = checkpoint and checkpoints.identity(
-        model, train_loader, val_loader, optimizer, checkpoint,
+    run = checkpoint and checkpoints.identity(model, train_loader, val_loader, optimizer, checkpoint,
         num_epochs=num_epochs, batches=batches, peak=peak, eval_freq=eval_freq, dtype=dtype)  # fmt: skip
     first, history = resume(checkpoint, run, model, optimizer)
 
@@ -290,6 +289,5 @@ def finetune(model, train_loader, val_loader, optimizer, device, num_epochs, pea
                 print(f"step {step + 1:5d}: training {mean:.3f}, validation {loss:.3f}")
                 recent.clear()
         if checkpoint is not None:
-            done = {"run": run, "epochs": epoch + 1, "history": history}
-            save_checkpoint(checkpoint, model, optimizer, **done)
+            save_checkpoint(checkpoint, model, optimizer, run=run, epochs=epoch + 1, history=history)  # fmt: skip
     return history

@@ -149,10 +149,10 @@ def filled(model, weights, folder: Path):
 def _gpt2(name: str):
     """OpenAI's GPT-2 of that name, from the Hugging Face Hub or its cache, and its configuration."""
     cfg, path = gpt2_config(name), _from_hub(name).resolve()  # in the cache names are links
-    model = GPTModel(cfg)
     try:
         if (wanted := GPT2[name][1]) and (found := sha256(path)) != wanted:
             raise ValueError(f"its SHA-256 is {found}, but should be {wanted}")
+        model = GPTModel(cfg)
         load_weights_into_gpt(model, read_weights(path))
     except ValueError as error:
         raise ValueError(f"{path} is not {name}: {error}. Delete it, to get it again") from None
