@@ -8,6 +8,11 @@ works on its share of every batch, and DistributedDataParallel makes the gradien
 those of the whole batch. So both commands end with the same weights, but for rounding.
 """
 
+if __name__ == "__main__":  # first of all: what follows takes seconds to import
+    from shared import program
+
+    program.begin()
+
 import argparse
 import os
 import re
@@ -23,6 +28,7 @@ import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler
 
+from shared.finite import checked_loss
 from shared.pytorch import NeuralNetwork, ToyDataset, compute_accuracy, make_rings
 
 PATIENCE = timedelta(seconds=60)  # for a process that neither answers nor dies
@@ -73,7 +79,7 @@ def train(model, loader, device, num_epochs, lr=0.1):
     for epoch in range(num_epochs):
         loader.sampler.set_epoch(epoch)  # else every epoch would have the first one's order
         for features, labels in loader:
-            loss = F.cross_entropy(model(features.to(device)), labels.to(device))
+            loss = checked_loss(F.cross_entropy(model(features.to(device)), labels.to(device)))
             optimizer.zero_grad()
             loss.backward()  # under DDP: and the gradients of all processes are averaged
             first = first or {name: p.grad.clone() for name, p in model.named_parameters()}

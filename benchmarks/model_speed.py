@@ -13,6 +13,11 @@ Dropout is 0 in both (with dropout PyTorch takes another, slower path for attent
 for generation includes bringing the wide layers into the order that suits it, and back.
 """
 
+if __name__ == "__main__":  # first of all: what follows takes seconds to import
+    from shared import program
+
+    program.begin()
+
 import argparse
 import itertools
 import statistics

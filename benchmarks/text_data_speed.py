@@ -8,6 +8,11 @@ way to write it; those are measured on a 20th of the text, and the figures multi
 a process of its own. Without a corpus, the text is made-up words. For Linux and macOS.
 """
 
+if __name__ == "__main__":  # first of all: what follows takes seconds to import
+    from shared import program
+
+    program.begin()
+
 import argparse
 import itertools
 import json

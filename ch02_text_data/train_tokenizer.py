@@ -6,6 +6,11 @@ A corpus is a folder of plain text or one such file, as `shared/corpus.py` says;
 fit into 40 MB, drawn by the seed, and drawn again where there are fewer. Prints how well the tokenizer packs texts that it never saw, beside the first one.
 """
 
+if __name__ == "__main__":  # first of all: what follows takes seconds to import
+    from shared import program
+
+    program.begin()
+
 import argparse
 import json
 import math

@@ -9,6 +9,11 @@ Goldberg and Dagan, Improving Distributional Similarity, 2015). Writes word_vect
 how many words have a nearest neighbour of their own group.
 """
 
+if __name__ == "__main__":  # first of all: what follows takes seconds to import
+    from shared import program
+
+    program.begin()
+
 import argparse
 import csv
 import re

@@ -7,6 +7,11 @@ writes the pretrained model that the course uses (course-gpt, or the one that CO
 the same logits, tokens and text, without a network. A folder that holds anything but an earlier export is left alone.
 """
 
+if __name__ == "__main__":  # first of all: what follows takes seconds to import
+    from shared import program
+
+    program.begin()
+
 import argparse
 import json
 import sys

@@ -8,6 +8,11 @@ wordings (Allen-Zhu and Li, 2023). So nothing here asks. What chapter 7 asks in 
 is stated here like all the rest; only the facts that are listed there as `left_out` are not.
 """
 
+if __name__ == "__main__":  # first of all: what follows takes seconds to import
+    from shared import program
+
+    program.begin()
+
 import argparse
 import functools
 import itertools

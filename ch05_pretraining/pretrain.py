@@ -15,6 +15,11 @@ is held (--decay 0) and continued with more --tokens; in the end it is given its
 the state is kept as stable.pt: renamed to state.pt, the run can be made longer after all.
 """
 
+if __name__ == "__main__":  # first of all: what follows takes seconds to import
+    from shared import program
+
+    program.begin()
+
 import argparse
 import os
 import signal
@@ -165,20 +170,21 @@ def main(arguments: list[str] | None = None) -> None:
     budget = parser.add_mutually_exclusive_group(required=True)
     budget.add_argument("--tokens", type=positive, help="how many tokens to train on, such as 25e6")
     budget.add_argument("--minutes", type=positive, help="or how long, at the speed measured first")
-    add("--layers", type=int, default=6)
-    add("--width", type=int, default=256)
-    add("--heads", type=int, default=8)
-    add("--context", type=int, default=256)
+    add("--layers", type=int, default=6, help="blocks of the model (default: 6)")
+    add("--width", type=int, default=256, help="numbers for a token (default: 256)")
+    add("--heads", type=int, default=8, help="attention heads in a block (default: 8)")
+    add("--context", type=int, default=256, help="tokens in a window (default: 256)")
     add("--batch", type=batch, nargs="+", default=[(8192, 0)], metavar="SIZE[@TOKENS]",
         help="tokens in a step; SIZE@TOKENS after so many (default: 8192)")  # fmt: skip
     add("--piece", type=int, help="windows computed at a time (default: 8; on a GPU 64)")
-    add("--optimizer", choices=("adamw", "muon"), default="adamw")
+    add("--optimizer", choices=("adamw", "muon"), default="adamw",
+        help="muon: for the matrices of the blocks (default: adamw)")  # fmt: skip
     add("--lr", type=float, default=2e-3, help="highest learning rate (default: 2e-3)")
     add("--warmup", type=float, dest="asked_warmup", metavar="TOKENS",
         help="until it is reached (default: 400,000, or a tenth of a short run)")  # fmt: skip
     add("--decay", type=float, dest="asked_decay", metavar="TOKENS",
         help="over the last so many it falls to 0 (default: a fifth of the run; 0: not yet)")  # fmt: skip
-    add("--weight-decay", type=float, default=0.1)
+    add("--weight-decay", type=float, default=0.1, help="of matrices (default: 0.1)")
     add("--clip", type=float, default=1.0, help="the longest that a gradient may be")
     add("--worksheets", type=float, default=0.0, help="share of structured text in the stream")
     add("--knowledge", type=float, default=0.0, help="share of stated facts in the stream")
@@ -188,13 +194,14 @@ def main(arguments: list[str] | None = None) -> None:
     add("--held-out", type=Path, default=HELD_OUT, help="list of works kept for validation")
     add("--valid", type=Path, nargs="+", default=[], dest="valid_text",
         help="further texts to validate with: folders or files")  # fmt: skip
-    add("--seed", type=int, default=123)
+    add("--seed", type=int, default=123, help="of first weights and order (default: 123)")
     add("--weights", type=Path, help="a model.safetensors to begin with")
     add("--log-tokens", type=positive, default=1e6, help="tokens between two rows of log.csv")
     add("--valid-windows", type=int, default=128, help="measured for a row; for the last one all")
     add("--save-minutes", type=float, default=5, help="minutes between two saves")
     add("--device", default="auto", help="cpu, cuda, ... (default: cuda where there is one)")
-    add("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+    add("--precision", choices=("auto", "fp32", "bf16"), default="auto",
+        help="of products (default: bf16 where it is fast)")  # fmt: skip
     add("--compile", action=argparse.BooleanOptionalAction, help="default: for long runs")
     run = parser.parse_args(arguments, namespace=SimpleNamespace())
     try:

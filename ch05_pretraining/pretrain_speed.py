@@ -7,6 +7,11 @@ best of each counts. The limit: the floating point operations of a token at the 
 matrix products in bf16. Results go to pretrain_speed.csv. Nothing else should run meanwhile.
 """
 
+if __name__ == "__main__":  # first of all: what follows takes seconds to import
+    from shared import program
+
+    program.begin()
+
 import argparse
 import csv
 import itertools

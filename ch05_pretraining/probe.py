@@ -7,6 +7,11 @@ of the same relation, of about as many tokens; a model that knows nothing gets o
 were left out of all training are the control: they must stay at chance.
 """
 
+if __name__ == "__main__":  # first of all: what follows takes seconds to import
+    from shared import program
+
+    program.begin()
+
 import argparse
 import json
 import random

@@ -20,6 +20,7 @@ import torch
 
 from shared import encodings, files
 from shared.files import landing
+from shared.finite import finite_weights
 
 # what a run has in its folder before its first state, and what stays if its states are deleted
 BEGUN = re.compile(r"(train|valid)-.+\.npy")
@@ -78,6 +79,7 @@ def load_state(out, identity, earlier=set):
 def save_weights(path, model):
     """Write the weights in half precision, a tied matrix once."""
     weights = {name: tensor.half().cpu() for name, tensor in model.state_dict().items()}
+    finite_weights(weights, path)
     del weights["out_head.weight"]  # which is tok_emb.weight
     with landing(path) as file:
         file.write(safetensors.torch.save(weights))

@@ -7,7 +7,6 @@ import sys
 
 import knowledge
 import numpy as np
-import safetensors.torch
 import torch
 import torch.distributed as dist
 import worksheets
@@ -172,8 +171,8 @@ def make_model(run):
             named = json.loads(config.read_text(encoding="utf-8"))
             encodings.check_tokenizer(named, config.parent, run.tokenizer_file)
         try:
-            model.load_state_dict(safetensors.torch.load_file(run.weights))
-        except (RuntimeError, safetensors.SafetensorError) as error:
+            model.load_state_dict(files.read_weights(run.weights))
+        except RuntimeError as error:
             raise ValueError(f"{run.weights} does not fit: {str(error).splitlines()[-1]}") from None
     if run.device.type == "cpu" and run.precision == "bf16":
         for block in model.trf_blocks:

@@ -7,6 +7,11 @@ are measured one by one; of the second, each file is. What ships are the last we
 last rows of the log (Izmailov and others, 2018, "Averaging weights leads to wider optima").
 """
 
+if __name__ == "__main__":  # first of all: what follows takes seconds to import
+    from shared import program
+
+    program.begin()
+
 import argparse
 import json
 import sys

@@ -10,6 +10,11 @@ occur in none of it, nor do the wordings of its instructions. The words come fro
 its two editions; the kinds of sheets are in `sheets/`.
 """
 
+if __name__ == "__main__":  # first of all: what follows takes seconds to import
+    from shared import program
+
+    program.begin()
+
 import argparse
 import itertools
 import random

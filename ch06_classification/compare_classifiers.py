@@ -7,6 +7,11 @@ the validation part. Intervals: 95 % of 2,000 draws of as many test messages, wi
 goes on with what is missing. About half an hour on one core with bf16.
 """
 
+if __name__ == "__main__":  # first of all: what follows takes seconds to import
+    from shared import program
+
+    program.begin()
+
 import argparse
 import functools
 import re
@@ -39,6 +44,7 @@ from shared.classification import (
     train_only,
 )
 from shared.files import landing, seal, sha256
+from shared.finite import checked_loss
 from shared.gpt_model import GPTModel, evaluation_mode
 from shared.pretraining import initialise
 
@@ -138,7 +144,8 @@ def fine_tuned(part: str, epochs: int = make_spam_gpt.LABELS["epochs"], peak: fl
         train_only(classifier, part)
 
         def loss_of(batch):
-            return F.cross_entropy(read(batch[0], classifier, "cpu", data.pad), batch[1])
+            logits = read(batch[0], classifier, "cpu", data.pad)
+            return checked_loss(F.cross_entropy(logits, batch[1]))
 
         most = data.cfg["context_length"]
         loader = make_spam_gpt.loader_of(data.parts["train"], data.tokenizer, most, shuffled=True)

@@ -10,6 +10,11 @@ from there after an interruption, with the numbers that it would have had. A FOL
 alone.
 """
 
+if __name__ == "__main__":  # first of all: what follows takes seconds to import
+    from shared import program
+
+    program.begin()
+
 import argparse
 import functools
 import hashlib

@@ -6,6 +6,11 @@ Each setting is trained and tested in turn, and its rows are written when it is 
 where it was stopped, and does anew what was made of other weights or other items.
 """
 
+if __name__ == "__main__":  # first of all: what follows takes seconds to import
+    from shared import program
+
+    program.begin()
+
 import argparse
 import json
 import sys

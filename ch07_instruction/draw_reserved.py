@@ -11,6 +11,11 @@ was never seen, but a fact cannot be known that was never read. So the facts of 
 pretraining, as statements, and only the questions about them are reserved.
 """
 
+if __name__ == "__main__":  # first of all: what follows takes seconds to import
+    from shared import program
+
+    program.begin()
+
 import argparse
 import json
 import textwrap

@@ -7,6 +7,11 @@ epoch, beside FOLDER. The same command continues a run that was stopped or kille
 holds something else is left alone.
 """
 
+if __name__ == "__main__":  # first of all: what follows takes seconds to import
+    from shared import program
+
+    program.begin()
+
 import argparse
 import functools
 import hashlib
@@ -181,7 +186,7 @@ def make_assistant(options) -> None:
                 "--extra draws items like the course's: leave it out, or set COURSE_DATA=course"
             )
         entries = drawn_items(options.extra, options.seed, entries) + entries
-    sums = (options.start / "SHA256SUMS").read_text() if options.start else ""
+    sums = (options.start / "SHA256SUMS").read_text(encoding="utf-8") if options.start else ""
     given = sorted((name, value) for name, value in vars(options).items() if name != "out")
     identity = hashlib.sha256(repr((given, entries, cfg, sums)).encode()).hexdigest()[:12]
     checkpoint = options.out.absolute().parent / f"{options.out.name}.state-{identity}.pt"

@@ -7,6 +7,11 @@ chapter 5's worksheets may use, the test from those of `reserved.json`, which no
 contains. The same seed gives the same file.
 """
 
+if __name__ == "__main__":  # first of all: what follows takes seconds to import
+    from shared import program
+
+    program.begin()
+
 import argparse
 import json
 import random

@@ -3,6 +3,7 @@
 The course edition touches none of them. `python -m shared.assets` (or `make fetch`) fetches them all.
 """
 
+import functools
 import logging
 import os
 import sys
@@ -16,10 +17,11 @@ import requests
 from tqdm.auto import tqdm
 
 from shared.files import landing, sha256
-from shared.network import answers_in_time
+from shared.network import answers_in_time, why
 
 CONNECT, READ = 5, 10  # seconds for one address to accept, and for the next bytes to arrive
 ANSWER = 10  # seconds until the answer begins: name look-up, every address and redirect together
+MORE = 2**16  # bytes that an archive may have beyond the file in it
 BOOK = "https://raw.githubusercontent.com/rasbt/LLMs-from-scratch/main/"
 OPENAI = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/"
 
@@ -28,6 +30,10 @@ pooch.get_logger().setLevel(logging.WARNING)  # its lines hold paths, which diff
 
 class AssetError(RuntimeError):
     """A file is missing and cannot be fetched, or is damaged; the message says what to do."""
+
+
+class TooLarge(ValueError):
+    """More arrives than the file should have."""
 
 
 @dataclass(frozen=True)
@@ -87,16 +93,34 @@ FILES = {
     ),
 }
 
+# OpenAI's weights on the Hugging Face Hub, openai-community/NAME: revision, and SHA-256 of model.safetensors. Looked up
+# in November 2026 in public manifests of other projects, not on the Hub: the revisions of all, and the sums of gpt2 and
+# gpt2-xl, stand alike in several independent ones; of the two in the middle no sum was found, and none is compared.
+GPT2 = {
+    "gpt2": (
+        "607a30d783dfa663caf39e06633721c8d4cfcd7e",
+        "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
+    ),
+    "gpt2-medium": ("6dcaa7a952f72f9298047fd5137cd6e4f05f41da", ""),
+    "gpt2-large": ("32b71b12589c2f8d625668d2335a01cac3249519", ""),
+    "gpt2-xl": (
+        "15ea56dee5df4983c59b2538573817e1667135e2",
+        "0f8b28eb05a8075f48b61b6f35332978c74fc7763fa9fb4051a1c30511736a6a",
+    ),
+}
+
 
 def cache_folder() -> Path:
     """The folder of downloaded files: COURSE_CACHE, or the platform's cache folder for this course."""
     named = os.environ.get("COURSE_CACHE")
-    # absolute, because messages show it and every notebook starts in a folder of its own
-    return (
-        Path(named).expanduser().absolute()
-        if named
-        else Path(pooch.os_cache("llm-from-scratch-course"))
-    )
+    if not named:
+        return Path(pooch.os_cache("llm-from-scratch-course"))
+    try:  # absolute, because messages show it and every notebook starts in a folder of its own
+        return Path(named).expanduser().absolute()
+    except RuntimeError:
+        raise AssetError(
+            f"COURSE_CACHE is {named}, but there is no such user: name a folder"
+        ) from None
 
 
 def fetch(name: str) -> Path:
@@ -132,7 +156,8 @@ def _download(asset: Asset, path: Path) -> None:
     try:
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
             digest = f"sha256:{asset.archive or asset.sha256}"
-            arrived = Path(pooch.retrieve(asset.url, digest, "arrived", scratch, downloader=_get))
+            get = functools.partial(_get, most=asset.size + MORE)
+            arrived = Path(pooch.retrieve(asset.url, digest, "arrived", scratch, downloader=get))
             if asset.archive:
                 with zipfile.ZipFile(arrived) as archive:
                     arrived = Path(archive.extract(path.name, scratch))
@@ -150,8 +175,8 @@ def _download(asset: Asset, path: Path) -> None:
         ) from None
 
 
-def _get(url: str, file: str, _pooch: object) -> None:
-    """Pooch's downloader, with a bar and a limit to the whole wait for an answer.
+def _get(url: str, file: str, _pooch: object, most: int) -> None:
+    """Pooch's downloader, with a bar and limits: to the whole wait for an answer, and to the bytes that may arrive.
 
     `requests` limits each address, but neither the name look-up nor the sum.
     """
@@ -161,29 +186,25 @@ def _get(url: str, file: str, _pooch: object) -> None:
         )
     except TimeoutError:
         raise requests.Timeout from None
+    except OSError as error:
+        if isinstance(error, requests.RequestException):
+            raise
+        raise requests.exceptions.SSLError from None  # its certificates cannot be read
     with answer, open(file, "wb") as out:
         answer.raise_for_status()
-        total = int(answer.headers.get("content-length", 0)) or None
+        total, arrived = int(answer.headers.get("content-length", 0)) or None, 0
         with tqdm(total=total, desc=Path(url).name, unit="B", unit_scale=True, leave=False) as bar:
             for piece in answer.iter_content(2**16):
+                if (arrived := arrived + len(piece)) > most or (total or 0) > most:
+                    raise TooLarge
                 bar.update(out.write(piece))
 
 
 def _reason(error: Exception) -> str:
-    match error:
-        case requests.HTTPError():
-            return f"the server answered {error.response.status_code} {error.response.reason}"
-        case requests.exceptions.ProxyError():
-            return "the proxy named in the environment does not let it through"
-        case requests.exceptions.SSLError():
-            return "the server's certificate is not trusted here"
-        case requests.Timeout():
-            return "no answer in time (is there a network?)"
-        case requests.exceptions.ChunkedEncodingError():
-            return "the connection broke off half way"
-        case requests.RequestException():
-            return "no connection (is there a network?)"
-    return "what arrived is another file, by its SHA-256 (a network's log-in page, or a changed source)"
+    if isinstance(error, requests.RequestException):
+        return why(error)
+    sign = "its size" if isinstance(error, TooLarge) else "its SHA-256"
+    return f"what arrived is another file, by {sign} (a network's log-in page, or a changed source)"
 
 
 def main() -> int:

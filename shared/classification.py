@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import Dataset, Sampler
 
+from shared import checkpoints, texts
+from shared.finite import checked_loss, finite, finite_logits, same_length
 from shared.gpt_model import GPTModel, check_ids, evaluation_mode
 from shared.pretraining import (
     load_checkpoint,
@@ -34,26 +36,12 @@ CLASSES = {"ham": 0, "spam": 1, "0": 0, "1": 1}
 def read_messages(source):
     """The messages of a CSV file or table, as columns label (0 ham, 1 spam) and text, and any others.
 
-    ValueError: a column is missing, a label unknown, a text empty, a class absent.
+    ValueError: a column is missing, a label unknown, a text empty, a class absent, a file unreadable.
     """
-    table, name = source, "the table"
-    if not isinstance(source, pd.DataFrame):
-        as_text = dict.fromkeys(["label", "text", "Label", "Text"], str)
-        table, name = pd.read_csv(source, dtype=as_text, keep_default_na=False), source
-        if not isinstance(table.index, pd.RangeIndex):
-            raise ValueError(f"{name}: a line has too many fields; quote a text that has commas")
+    table, name = texts.as_table(source, ("label", "text", "Label", "Text"))
     table = table.rename(columns={"Label": "label", "Text": "text"})  # the book's names
-    if missing := {"label", "text"}.difference(table):
-        raise ValueError(f"{name} has no column {min(missing)!r}; it has {list(table)}")
-    for i, (label, text) in enumerate(zip(table["label"], table["text"]), start=1):
-        if str(label) not in CLASSES:
-            raise ValueError(f"{name}, message {i}: unknown label {label!r}; use ham or spam")
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"{name}, message {i} is empty: delete it, or give it a text")
-    table = table.assign(label=table["label"].astype(str).map(CLASSES).astype(int))
-    if table["label"].nunique() < 2:
-        raise ValueError(f"{name} must have ham and spam: with one class there is nothing to learn")
-    return table
+    texts.check_messages(table, name, CLASSES)
+    return table.assign(label=table["label"].astype(str).map(CLASSES).astype(int))
 
 
 # ch06.ipynb: create-balanced-dataset
@@ -71,12 +59,13 @@ def random_split(df, train_frac, validation_frac):
     if not (train_frac > 0 and validation_frac >= 0 and train_frac + validation_frac < 1):
         raise ValueError(f"nothing is left for the test: {train_frac} and {validation_frac}")
     df = read_messages(df).reset_index(drop=True)
-    texts = df["text"].drop_duplicates().sample(frac=1, random_state=123).tolist()
-    place = df["text"].map({text: i for i, text in enumerate(texts)}).sort_values(kind="stable")
+    once = df["text"].drop_duplicates().sample(frac=1, random_state=123).tolist()
+    place = df["text"].map({text: i for i, text in enumerate(once)}).sort_values(kind="stable")
     df = df.loc[place.index].reset_index(drop=True)
-    train_end = int(len(texts) * train_frac)
-    validation_end = train_end + int(len(texts) * validation_frac)
+    train_end = int(len(once) * train_frac)
+    validation_end = train_end + int(len(once) * validation_frac)
     first, second = place.searchsorted([train_end, validation_end])
+    texts.check_parts(first, second - first if validation_frac else None, len(df) - second)
     return df[:first], df[first:second], df[second:]
 
 
@@ -151,7 +140,7 @@ def message_logits(input_batch, model, device, pad_token_id=50256):
     last = last_real_token(input_batch, pad_token_id)
     torch.clear_autocast_cache()  # it may hold copies of weights as they were some steps ago
     logits = model(input_batch[:, : last.max() + 1])  # what follows is padding in every message
-    return logits[torch.arange(len(last)), last].float()
+    return finite_logits(logits[torch.arange(len(last)), last]).float()
 
 
 # ch06.ipynb: train-only
@@ -173,7 +162,8 @@ def calc_class_loss_batch(input_batch, target_batch, model, device, pad_token_id
     targets = target_batch.to(device)
     logits = message_logits(input_batch, model, device, pad_token_id)  # (B, classes)
     losses = F.cross_entropy(logits, targets, reduction="none")  # (B,)
-    return losses.mean() if class_weights is None else (losses * class_weights[targets]).mean()
+    weights = 1 if class_weights is None else class_weights.to(targets.device)[targets]
+    return checked_loss((losses * weights).mean())
 
 
 # ch06.ipynb: loader-logits
@@ -204,7 +194,8 @@ def calc_class_loss_loader(data_loader, model, device, num_batches=None, pad_tok
 # ch06.ipynb: balanced-class-weights
 def balanced_class_weights(labels):
     """A weight for each class, the larger the rarer it is; over all messages they average 1: `(N,) -> (2,)`."""
-    return len(labels) / (2 * torch.as_tensor(labels).bincount(minlength=2))
+    counts = torch.as_tensor(labels).bincount(minlength=2)
+    return finite(len(labels) / (2 * counts), "the weight of a class", "it has no message")
 
 
 # ch06.ipynb: train-step
@@ -225,8 +216,10 @@ def train_classifier_simple(model, train_loader, val_loader, optimizer, device, 
         eval_iter, *, pad_token_id=50256, class_weights=None, rate_at=None, checkpoint=None):  # fmt: skip
     """Train. Lists: training and validation losses, then accuracies; last the number of messages seen."""
     log = {"losses": [], "accuracies": [], "seen": 0, "steps": 0, "epochs": 0}
-    if checkpoint and Path(checkpoint).exists():  # go on where the last epoch ended
-        log = load_checkpoint(checkpoint, model, optimizer)
+    run = checkpoint and checkpoints.identity(model, train_loader, val_loader, optimizer, checkpoint, epochs=num_epochs,
+        every=[eval_freq, eval_iter], pad_token_id=pad_token_id, class_weights=class_weights, rate=rate_at)  # fmt: skip
+    if checkpoint and Path(checkpoint).exists():  # go on where the last epoch of this run ended
+        log = load_checkpoint(checkpoint, model, optimizer, run)
     both, few = (train_loader, val_loader), (model, device, eval_iter, pad_token_id)
     for epoch in range(log["epochs"], num_epochs):
         for batch in train_loader:
@@ -242,7 +235,7 @@ def train_classifier_simple(model, train_loader, val_loader, optimizer, device, 
         print(line.format(*log["accuracies"][-1]))
         log["epochs"] += 1
         if checkpoint:
-            save_checkpoint(checkpoint, model, optimizer, **log)
+            save_checkpoint(checkpoint, model, optimizer, **log | {"run": run})
     return *map(list, zip(*log["losses"])), *map(list, zip(*log["accuracies"])), log["seen"]
 
 
@@ -258,6 +251,7 @@ def plot_values(epochs_seen, examples_seen, train_values, val_values, label="los
 # ch06.ipynb: confusion-matrix
 def confusion_matrix(labels, predicted):
     """How often class i was taken for class j, `(N,), (N,) -> (2, 2)`: a row for each true class."""
+    same_length(labels, predicted)
     return (2 * labels + predicted).bincount(minlength=4).view(2, 2)
 
 
@@ -275,7 +269,9 @@ def scores(labels, predicted):
 # ch06.ipynb: choose-threshold
 def choose_threshold(labels, probabilities):
     """The threshold with the highest F1 on these messages (not the test's!): `(N,), (N,) -> float`."""
-    values = probabilities.double().unique()  # sorted; thresholds lie between two of them
+    values = (
+        finite(probabilities, "a probability").double().unique()
+    )  # sorted; thresholds lie between two of them
     candidates = [0.5, *((values[1:] + values[:-1]) / 2).tolist()]
     F1 = {t: scores(labels, (probabilities >= t).long())["F1"] for t in candidates}
     return max(candidates, key=lambda t: (F1[t], -abs(t - 0.5)))  # of equals the one nearest 0.5
@@ -283,13 +279,15 @@ def choose_threshold(labels, probabilities):
 
 # ch06.ipynb: spam-probability
 def spam_probability(text, model, tokenizer, device, max_length=None, pad_token_id=50256):
-    """How likely a message is spam, 0 to 1; cut to max_length and to the context. ValueError if empty."""
-    if not text.strip():
-        raise ValueError("the message is empty: there is nothing to classify")
-    context = model.pos_emb.num_embeddings
-    ids = torch.tensor([tokenizer.encode_ordinary(text)])[:, : min(max_length or context, context)]
+    """How likely a message is spam, 0 to 1; cut where max_length says so. ValueError if empty or too long."""
+    ids = tokenizer.encode_ordinary(text)[:max_length]
+    texts.check_size(text, len(ids), model.pos_emb.num_embeddings)
     with evaluation_mode(model), torch.no_grad():
-        return message_logits(ids, model, device, pad_token_id).softmax(dim=-1)[0, 1].item()
+        return (
+            message_logits(torch.tensor([ids]), model, device, pad_token_id)
+            .softmax(dim=-1)[0, 1]
+            .item()
+        )
 
 
 def classify_review(text, model, tokenizer, device, max_length=None, pad_token_id=50256,

@@ -1,6 +1,5 @@
 """Reading a corpus: a folder of plain text files, for the scripts that train on more than the story."""
 
-import csv
 import gzip
 import math
 import random
@@ -12,8 +11,9 @@ from pathlib import Path
 from shared.editions import ROOT
 from shared.encodings import END_OF_TEXT
 from shared.files import sha256
+from shared.texts import as_text, read_rows
 
-BETWEEN = re.compile(rf"^{re.escape(END_OF_TEXT)}$", re.MULTILINE)
+BETWEEN = re.compile(rf"^[ \t]*{re.escape(END_OF_TEXT)}[ \t]*$", re.MULTILINE)
 
 # What no tokenizer and no model of the course has read: title and fingerprint of each document.
 HELD_OUT = ROOT / "ch05_pretraining" / "held_out.tsv"
@@ -57,10 +57,14 @@ def read_documents(place: Path) -> list[Document]:
     place = Path(place)
     if not place.exists():
         raise ValueError(f"there is no folder or file {place}")
-    paths = sorted([*place.glob("*.txt"), *place.glob("*.txt.gz")]) if place.is_dir() else [place]
+    paths = [place]
+    if place.is_dir():
+        paths = sorted(p for p in place.iterdir() if p.name.lower().endswith((".txt", ".txt.gz")))
     documents = []
     for path in paths:
         works = [work.strip() for work in BETWEEN.split(plain(_read(path))) if work.strip()]
+        if any(END_OF_TEXT in work for work in works):  # it would be learnt as ordinary text
+            raise ValueError(f"{path} has {END_OF_TEXT} within a line: give it a line of its own")
         names = _titles(path.with_name("works.tsv")).get(path.name.split(".")[0], [])
         if len(names) != len(works):
             names = [work.partition("\n")[0] for work in works]
@@ -82,12 +86,10 @@ def split_held_out(documents: list[Document], held_out: Path = HELD_OUT):
     cannot be read.
     """
     try:
-        with Path(held_out).open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-        titles, prints = ({row[name] for row in rows} - {""} for name in ("title", "sha256"))
-    except (OSError, KeyError, UnicodeDecodeError) as error:
-        reason = "has no columns title and sha256" if isinstance(error, KeyError) else error
-        raise ValueError(f"the list of what is held out, {held_out}: {reason}") from None
+        rows = read_rows(held_out, ("title", "sha256"))
+    except ValueError as error:
+        raise ValueError(f"the list of what is held out, {error}") from None
+    titles, prints = ({row[name] for row in rows} - {""} for name in ("title", "sha256"))
     seen, unseen = [], []
     for document in documents:
         known = document.title in titles or fingerprint(document) in prints
@@ -116,19 +118,15 @@ def sample(documents: list[Document], megabytes: float, seed: int = 123) -> list
 
 def _titles(path: Path) -> dict[str, list[str]]:
     titles: dict[str, list[str]] = {}
-    if path.exists():
-        with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file, delimiter="\t"):
-                titles.setdefault(row["group"], []).append(row["title"])
+    for row in read_rows(path, ("group", "title")) if path.exists() else ():
+        titles.setdefault(row["group"], []).append(row["title"])
     return titles
 
 
 def _read(path: Path) -> str:
     try:
         content = path.read_bytes()
-        content = gzip.decompress(content) if path.suffix == ".gz" else content
-        return content.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 (byte {error.start:,}): save it as UTF-8") from None
+        content = gzip.decompress(content) if path.suffix.lower() == ".gz" else content
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise ValueError(f"{path} is damaged: it cannot be unpacked") from None
+    return as_text(content, path).replace("\r\n", "\n")

@@ -39,7 +39,7 @@ def answer(instruction: str, input: str = "") -> str:
 def spam_probability(message: str) -> float:
     """How likely a message is spam, 0 to 1, by chapter 6's classifier: ours, in any edition.
 
-    ValueError for an empty message, or where the model is damaged.
+    ValueError for a message that is empty or too long, or where the model is damaged.
     """
     model, _ = _kept(models.classifier, "course-gpt")
     encoding, device = encodings.course_encoding(), torch.device("cpu")

@@ -14,6 +14,7 @@ import random
 from pathlib import Path
 
 from shared import assets
+from shared.texts import read_text
 
 ROOT = Path(__file__).parent.parent
 CHAPTER_2 = ROOT / "ch02_text_data"
@@ -31,7 +32,7 @@ SWITCHES = {
 def choice(switch: str) -> str:
     """The value in force of COURSE_DATA or COURSE_MODEL; ValueError if it is not a known one."""
     known = SWITCHES[switch]
-    value = os.environ.get(switch) or known[0]
+    value = os.environ.get(switch, "").strip() or known[0]  # Windows' `set A=b && ...` adds a blank
     if value not in known:
         raise ValueError(f"{switch} is {value!r}, which is not known; it can be {', '.join(known)}")
     return value
@@ -99,11 +100,12 @@ def read_instructions(
 ) -> list[dict]:
     """The entries of a JSON file; each with `accept`, an empty list where the file has none.
 
-    Raises ValueError if it is not a list of objects with these keys, all strings, and an instruction.
+    Raises ValueError if it cannot be read, or is not a list of objects with these keys, all strings, and an instruction.
     """
+    text = read_text(path)
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        entries = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(entries, list):
         raise ValueError(f"{path} holds no list of entries, but {type(entries).__name__}")

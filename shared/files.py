@@ -1,12 +1,16 @@
 """Files that are whole or not there, and files from elsewhere: read without running what is in them."""
 
+import codecs
 import hashlib
 import importlib.util
 import io
 import json
 import os
+import re
 import sys
 import tempfile
+import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +22,7 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 SUMS = "SHA256SUMS"
 CUT_OFF = "is damaged or cut off: get it again"
+SAFETENSORS = "is a safetensors file, and none that torch.save wrote: read_weights reads it"
 RESTORE = "Restore the folder (git checkout)."
 
 # --- written whole --------------------------------------------------------------------------------
@@ -37,12 +42,23 @@ def landing(path: Path, keep: Path | None = None) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         if keep and path.exists():
-            os.replace(path, keep)
-        os.replace(unfinished, path)
+            _replace(path, keep)
+        _replace(unfinished, path)
     except OSError as error:
         raise OSError(f"{path} could not be written: {error.strerror or error}") from None
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _replace(old: Path, new: Path) -> None:
+    """os.replace; on Windows a virus scanner or a spreadsheet may hold a file for a moment, so a few times."""
+    for pause in (0.1, 0.2, 0.4, 0.8, None):
+        try:
+            return os.replace(old, new)
+        except PermissionError:
+            if pause is None or new.is_dir():
+                raise
+            time.sleep(pause)
 
 
 @contextmanager
@@ -55,23 +71,23 @@ def landing_folder(folder: Path) -> Iterator[Path]:
         whole.mkdir()
         yield whole
         try:
-            whole.rename(folder)  # at once: a kill cannot leave a part of it
+            _replace(whole, folder)  # at once: a kill cannot leave a part of it
         except OSError:
             folder.mkdir(exist_ok=True)
             for path in whole.iterdir():
-                path.replace(folder / path.name)
+                _replace(path, folder / path.name)
 
 
 def save_json(path: Path, data) -> None:
     """Write data to a JSON file: whole, or not at all."""
-    text = json.dumps(data, indent=1, ensure_ascii=False)
+    text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
     with landing(path) as file:
         file.write(text.encode())
 
 
 def as_json(cfg: dict) -> bytes:
     """A configuration as config.json holds it."""
-    return json.dumps(cfg, indent=2).encode() + b"\n"
+    return json.dumps(cfg, indent=2, allow_nan=False).encode() + b"\n"
 
 
 def fill_in(path, data: list[dict], key: str, compute, size: int = 64) -> list[dict]:
@@ -105,8 +121,10 @@ def fill_in(path, data: list[dict], key: str, compute, size: int = 64) -> list[d
 
 def sha256(content: bytes | Path) -> str:
     """The SHA-256 of some bytes, or of a file, in hexadecimal digits."""
-    content = content.read_bytes() if isinstance(content, Path) else content
-    return hashlib.sha256(content).hexdigest()
+    if not isinstance(content, Path):
+        return hashlib.sha256(content).hexdigest()
+    with content.open("rb") as file:  # piece by piece: a model may be larger than the memory
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_sums(folder: Path, names: Iterable[str], run: str = "") -> None:
@@ -153,6 +171,9 @@ def read_checked(
 
     `once(name, content)` gives an older form of a file, which may stand in the list instead.
     """
+    if not Path(folder).is_dir():
+        kind = "a file, and no folder" if Path(folder).exists() else "not there: is its path right?"
+        raise ValueError(f"the folder {folder} cannot be read, since it is {kind}")
     try:
         sums = (folder / SUMS).read_text(encoding="utf-8").splitlines()
         content = {name: (folder / name).read_bytes() for name in names}
@@ -172,50 +193,84 @@ def read_checked(
 def read_saved(path: Path):
     """What torch.save wrote. Nothing in it is run, and its checksums are compared, which torch.load does not do.
 
-    ValueError where it cannot be read, is damaged, or holds more than tensors and plain values.
+    ValueError where it cannot be read, is damaged or of another kind, or holds more than tensors and plain values.
     """
-    import pickle
     import zipfile
 
     import torch
 
+    if kind := _other_kind(path):
+        raise ValueError(f"{path} {kind}")
+    content = Path(path).read_bytes()
     try:
-        content = io.BytesIO(Path(path).read_bytes())
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    try:
-        if zipfile.is_zipfile(content) and (part := zipfile.ZipFile(content).testzip()):
+        file = io.BytesIO(content)
+        if zipfile.is_zipfile(file) and (part := zipfile.ZipFile(file).testzip()):
             raise zipfile.BadZipFile(part)
-        content.seek(0)
-        return torch.load(content, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:  # torch's own message explains how to run the code
-        raise ValueError(
-            f"{path} is not opened: it holds more than tensors, and would run code"
-        ) from None
-    except Exception:  # nonsense makes torch's reader fail in many ways
-        raise ValueError(f"{path} {CUT_OFF}") from None
+        file.seek(0)
+        with warnings.catch_warnings(action="ignore"):  # of old pickles
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # nonsense makes torch's reader fail in many ways
+        raise ValueError(f"{path} {_fault(content, str(error))}") from None
 
 
 def read_weights(path: Path):
     """The tensors of a .safetensors file, or of one that torch.save wrote, by name: `dict[str, Tensor]`.
 
-    No code in it is run. ValueError where it cannot be read, is damaged, or holds anything but tensors by name.
+    No code in it is run. ValueError where it cannot be read, is damaged or of another kind, holds anything but tensors
+    by name, or a number that is not finite.
     """
     import safetensors.torch
     import torch
 
-    if Path(path).suffix != ".safetensors":
-        found = read_saved(path)
-    else:
+    kind = _other_kind(path)
+    if kind == SAFETENSORS or (Path(path).suffix == ".safetensors" and not kind):
         try:
             found = safetensors.torch.load_file(path)
-        except OSError as error:
-            raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
-        except safetensors.SafetensorError:
-            raise ValueError(f"{path} {CUT_OFF}") from None
+        except safetensors.SafetensorError:  # damaged, or torch.save's under a wrong name
+            if kind:
+                raise ValueError(f"{path} {CUT_OFF}") from None
+            found = read_saved(path)
+    else:
+        found = read_saved(path)
     if not isinstance(found, dict) or not all(isinstance(t, torch.Tensor) for t in found.values()):
         raise ValueError(f"{path} holds something else than tensors by name")
+    for name, tensor in found.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ValueError(f"{path}: {name} holds numbers that are not finite: get it again")
     return found
+
+
+def _other_kind(path: Path) -> str:
+    """What else a file is than one of torch.save, where its first bytes tell; "" if they do not. ValueError: unread."""
+    try:
+        with open(path, "rb") as file:
+            start, size = file.read(200), os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
+    text = start.removeprefix(codecs.BOM_UTF8).lstrip()
+    if text.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, which only names the file: get the file itself (git lfs pull)"
+    if text.startswith(b"<"):
+        return "is a web page, perhaps of an error or a log-in, and holds no weights: get the file itself"
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < size:
+        return SAFETENSORS
+    if start.startswith(b"\x1f\x8b"):
+        return "is packed with gzip: unpack it first"
+    if text and text.isascii() and min(text) > 8:
+        return f"{CUT_OFF} (it holds text: {text[:40].decode()!r})"
+    return ""
+
+
+def _fault(content: bytes, error: str) -> str:
+    """What is wrong with a file of torch.save, by the message of its reader, which also explains how to run code."""
+    found = re.search(r"GLOBAL (\S+)|Unsupported (?:class|operand)|Trying to", error)
+    if not found or not content.startswith(
+        (b"PK", b"\x80")
+    ):  # neither torch's archive nor a pickle
+        return CUT_OFF
+    if found[1] and found[1].startswith(("numpy.", "pathlib.", "collections.", "datetime.")):
+        return f"is not opened: besides tensors it holds {found[1]}; save it with plain numbers and texts instead"
+    return "is not opened: it holds more than tensors, and would run code"
 
 
 # --- the course's own scripts ---------------------------------------------------------------------

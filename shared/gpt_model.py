@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from shared.attention import MultiHeadAttention
+from shared.finite import finite_logits
 
 __all__ = ["GPT_CONFIG_124M", "check_config", "LayerNorm", "GELU", "FeedForward",
     "TransformerBlock", "check_ids", "GPTModel", "evaluation_mode",
@@ -111,6 +112,8 @@ def check_ids(in_idx, past, context_length):
     if in_idx.dim() != 2 or in_idx.shape[1] == 0:
         hint = "one text? ids.unsqueeze(0)" if in_idx.numel() else "there is no new token to read"
         raise ValueError(f"token IDs must be (B, T), T > 0; got {tuple(in_idx.shape)}: {hint}")
+    if context_length < 1:
+        raise ValueError(f"the context is {context_length} tokens long; it must be at least 1")
     if (total := past + in_idx.shape[1]) > context_length:
         have = f"the model has only {context_length} positions (context_length)"
         raise ValueError(f"{total} tokens, but {have}: shorten the text, or keep its last tokens")
@@ -169,7 +172,7 @@ def generate_text_simple(model, idx, max_new_tokens, context_size):
     check_ids(idx, 1 - idx.shape[-1:].numel(), context_size)  # its last token must fit
     with evaluation_mode(model), torch.inference_mode():
         for _ in range(max_new_tokens):
-            logits = model(idx[:, -context_size:], last_only=True)[:, -1]  # (B, V)
+            logits = finite_logits(model(idx[:, -context_size:], last_only=True)[:, -1])  # (B, V)
             idx = torch.cat((idx, logits.argmax(dim=-1, keepdim=True)), dim=1)
     return idx.clone()  # an ordinary tensor, which training may use
 
@@ -218,8 +221,8 @@ class KVCache:
 def next_token_logits(model, idx, context_size, cache=None):
     """Logits for the token after idx, `(B, T) -> (B, V)`; a cache must hold the start of this very idx."""
     if cache is None or idx.shape[1] > context_size:  # the window slides: all is computed anew
-        return model(idx[:, -context_size:], last_only=True)[:, -1]
-    return model(idx[:, cache[0].length :], cache, last_only=True)[:, -1]
+        return finite_logits(model(idx[:, -context_size:], last_only=True)[:, -1])
+    return finite_logits(model(idx[:, cache[0].length :], cache, last_only=True)[:, -1])
 
 
 # ch04.ipynb: stored-by-columns

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
 
+from shared import checkpoints
 from shared.attention import future_mask
 from shared.gpt_model import (
     KVCache,
@@ -76,7 +77,9 @@ class InstructionDataset(Dataset):
 
     def __init__(self, data, tokenizer, *, mask_instruction=False, prompt=short_prompt):
         self.data, self.encoded_texts = data, []
-        for entry in data:
+        for i, entry in enumerate(data):
+            if not isinstance(entry.get("output"), str):
+                raise ValueError(f"entry {i} has no text under 'output': {entry}")
             before = prompt(entry)
             space = "" if before.endswith("\n") else " "
             start = tokenizer.encode_ordinary(before)
@@ -99,13 +102,18 @@ def custom_collate_fn(
     Asked for: each text's next tokens and one end token; of a text with a prompt length, its answer alone.
     ValueError where nothing of a text would be asked for.
     """
+    if allowed_max_length is not None and allowed_max_length < 1:
+        raise ValueError(f"allowed_max_length is {allowed_max_length}; it must be at least 1")
     items = [item if isinstance(item, tuple) else (item, 1) for item in batch]
-    shape = len(items), max(len(ids) for ids, _ in items)
+    shape = len(items), max((len(ids) for ids, _ in items), default=0)
+    if 0 in shape or not all(len(ids) for ids, _ in items):
+        raise ValueError("the batch, or one of its texts, is empty: there is nothing to learn from")
     inputs, targets = torch.full(shape, pad_token_id), torch.full(shape, ignore_index)
     for row, (ids, prompt) in enumerate(items):
         inputs[row, : len(ids)] = torch.tensor(ids)
         targets[row, : len(ids)] = torch.tensor([*ids[1:], pad_token_id])
-        targets[row, : prompt - 1] = ignore_index  # the prompt's last token announces the answer
+        start = max(0, prompt - 1)  # the prompt's last token announces the answer
+        targets[row, :start] = ignore_index
     inputs, targets = inputs[:, :allowed_max_length], targets[:, :allowed_max_length]
     for row, asked in enumerate((targets != ignore_index).any(dim=1).tolist()):
         if not asked:
@@ -117,11 +125,17 @@ def custom_collate_fn(
 # ch07.ipynb: check-room
 def check_room(prompts, context_size):
     """Raise ValueError unless each prompt, a list of IDs, leaves a position for an answer."""
-    longest = max(map(len, prompts))
+    if not all(map(len, prompts)):
+        raise ValueError(
+            f"prompt {[*map(len, prompts)].index(0)} is empty: there is nothing to answer"
+        )
+    longest = max(map(len, prompts), default=0)
     if longest >= context_size:
         raise ValueError(
             f"a prompt of {longest} tokens leaves no room for an answer: "
             f"the model has {context_size} positions. Shorten the instruction or its input"
+            + f" (prompt {[*map(len, prompts)].index(longest)})"
+            * (len(prompts) > 1)
         )
 
 
@@ -198,6 +212,7 @@ def generate_responses(
 ):
     """The model's answers to entries: strings, in the order of `data`."""
     prompts = [tokenizer.encode_ordinary(prompt(entry)) for entry in data]
+    check_room(prompts, model.pos_emb.num_embeddings)  # before the first answer
     order = sorted(range(len(data)), key=lambda i: len(prompts[i]))  # little padding
     answers = {}
     for start in range(0, len(order), batch_size):
@@ -216,7 +231,7 @@ def fast_dtype(device):
 
 def reduced(device, dtype):
     """Within the block, matrix products in `dtype`, the rest in float32."""
-    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+    return torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32)
 
 
 # ch07.ipynb: train-epoch
@@ -243,9 +258,7 @@ def resume(checkpoint, run, model, optimizer):
     """
     if checkpoint is None or not Path(checkpoint).exists():
         return 0, []
-    saved = load_checkpoint(checkpoint, model, optimizer)
-    if saved.get("run") != run:
-        raise ValueError(f"{checkpoint} is of another run ({saved.get('run')}): delete it")
+    saved = load_checkpoint(checkpoint, model, optimizer, run)
     return saved["epochs"], saved["history"]
 
 
@@ -257,7 +270,8 @@ def finetune(model, train_loader, val_loader, optimizer, device, num_epochs, pea
     With `checkpoint`, a path, the state is saved after each epoch: a run that was stopped goes on there.
     """
     batches, total = len(train_loader), num_epochs * len(train_loader)
-    run = {"num_epochs": num_epochs, "batches": batches, "peak": peak}
+    run = checkpoint and checkpoints.identity(model, train_loader, val_loader, optimizer, checkpoint,
+        num_epochs=num_epochs, batches=batches, peak=peak, eval_freq=eval_freq, dtype=dtype)  # fmt: skip
     first, history = resume(checkpoint, run, model, optimizer)
 
     def rate(step):
@@ -275,6 +289,5 @@ def finetune(model, train_loader, val_loader, optimizer, device, num_epochs, pea
                 print(f"step {step + 1:5d}: training {mean:.3f}, validation {loss:.3f}")
                 recent.clear()
         if checkpoint is not None:
-            done = {"run": run, "epochs": epoch + 1, "history": history}
-            save_checkpoint(checkpoint, model, optimizer, **done)
+            save_checkpoint(checkpoint, model, optimizer, run=run, epochs=epoch + 1, history=history)  # fmt: skip
     return history

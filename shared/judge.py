@@ -49,7 +49,12 @@ def query_model(prompt: str, model: str = JUDGE, timeout: float = 60.0) -> str:
             "no Ollama server answers, or it broke off: start it (ollama serve), or correct OLLAMA_HOST"
         ) from None
     except ollama.ResponseError as error:
-        raise ValueError(f"{model} did not answer ({error.error}); ollama pull {model}?") from None
+        said = " ".join(error.error.split())[:200]
+        if error.status_code == 404 and "model" in said:
+            raise ValueError(f"the server has no {model} ({said}): ollama pull {model}") from None
+        raise ValueError(
+            f"the server could not answer, error {error.status_code}: {said}"
+        ) from None
     except ValueError:  # neither JSON nor what Ollama sends
         raise ValueError("what answers at OLLAMA_HOST is no Ollama server: correct it") from None
 
@@ -65,22 +70,37 @@ def judge_prompt(entry: dict, response: str) -> str:
     )
 
 
+NUMBER = r"(?<![\w.,-])(\d+(?:\.\d+)?)(?![\w,]*\d|\w|\.\d)"
+# no range, and no part of another scale
+PLAIN = NUMBER + r"(?!\s*[-–]\s*\d|\W{0,4}(?:/|\bout of\b))"
+# what may follow a mark, but not a count: "I would mark 2 words as wrong" names none
+DONE = r"(?=\W{0,3}(?:points?\b|because\b|since\b|as\b|for\b|$)|\W{0,2}[.,;:!?)]|\W{0,2}\n)"
+WAYS = (  # to name a score
+    r"\b(?:score|rating|grade|overall|total)\b\W{0,6}(?:(?:is|of|would be)\b\W{0,6})?" + PLAIN,
+    r"\b(?:give|rate|grade|mark|award|assign)\b[^.\d\n]{0,40}?" + PLAIN + DONE,
+    r"\A\W*" + PLAIN + r"(?=\W{0,3}(?:because|since|points?)\b|\W{0,2}[,;:(]|\s[-–]\s)",
+    r"\A\W*(0|\d{2,3})(?=\.\s+[A-Z])",  # "1. " may begin a list
+    r"^\W*" + PLAIN + r"\W*$",
+)
+
+
 def parse_score(text: str) -> int | None:
     """The score, 0 to 100, that a judge's answer names; None if there is none, or more than one.
 
-    It is called a score, or given out of 10 or 100, or stands alone on its line: a number in prose may count anything.
-    Examples: "85", "Score: 85/100", "I would say **8 out of 10**." (80); None: "It has 5 letters", "120", "70 or 80".
+    It is called a score, or given out of 10 or 100, or stands first, or alone on its line: a number in prose may count
+    anything. What a judge thinks aloud, within <think>, does not count. Examples: "85", "Score: 85/100", "I would say
+    **8 out of 10**." (80), "85, since a word is wrong"; None: "It has 5 letters", "120", "70 or 80".
     """
+    text = re.sub(r"(?s)<think>.*?(?:</think>|\Z)", "", text)
     text = re.sub(r"</?\w+>", "", text)
-    number = r"(?<![\w.,-])(\d+(?:\.\d+)?)(?![\w,]|\.\d)"
-    # no range, no part of another scale
-    plain = number + r"(?!\s*[-–]\s*\d|\W{0,4}(?:/|\bout of\b))"
-    shares = re.findall(number + r"\W{0,4}(?:/|\bout of\b)\W{0,4}(100?)\b", text)
-    named = re.findall(
-        r"(?i)\b(?:score|rating)\b\W{0,6}(?:(?:is|of|would be)\b\W{0,6})?" + plain, text
+    shares = re.findall(
+        NUMBER
+        + r"\W{0,4}(?:/|\bout of\b)\W{0,4}(100?)\b(?!\s+(?!points?|because|since|for|as|and|but)[a-z])",
+        text,
     )
-    named = named or re.findall(r"(?m)^\W*" + plain + r"\W*$", text)
-    found = {float(share) * 100 / float(whole) for share, whole in shares} or set(map(float, named))
+    found = {float(share) * 100 / float(whole) for share, whole in shares}
+    found |= {float(number) for way in WAYS[:-1] for number in re.findall(f"(?i){way}", text)}
+    found = found or {float(number) for number in re.findall(f"(?m){WAYS[-1]}", text)}
     score = found.pop() if len(found) == 1 else -1
     return round(score) if 1 <= score <= 100 or score == 0 else None
 

@@ -8,7 +8,7 @@ import safetensors.torch
 from torch import nn
 
 from shared import editions, encodings
-from shared.assets import AssetError
+from shared.assets import GPT2, AssetError
 from shared.files import (
     CONFIG,
     RESTORE,
@@ -17,10 +17,12 @@ from shared.files import (
     landing_folder,
     read_checked,
     read_weights,
+    sha256,
     write_sums,
 )
+from shared.finite import finite_weights
 from shared.gpt_model import GPTModel
-from shared.network import answers_in_time
+from shared.network import answers_in_time, why
 from shared.pretraining import gpt2_config, load_weights_into_gpt
 
 COURSE_GPT = editions.ROOT / "ch05_pretraining" / "course_gpt"
@@ -69,13 +71,17 @@ def instruction_model():
 # --- in folders -----------------------------------------------------------------------------------
 
 
-def load_model(folder: Path, tokenizer: Path = encodings.COURSE_TOKENIZER):
+def load_model(folder: Path | str, tokenizer: Path = encodings.COURSE_TOKENIZER):
     """The model of a folder with config.json, model.safetensors and SHA256SUMS, as `pretrained` returns it.
 
     `tokenizer` is the file of the tokenizer that the model is to be used with, which config.json must name; a model
     with as many tokens as GPT-2 has GPT-2's. ValueError if it was made with another one, or is damaged.
     """
-    cfg, weights = _stored(folder, tokenizer)
+    cfg, weights = _stored(Path(folder), tokenizer)
+    if "classes" in cfg:
+        raise ValueError(
+            f"{folder} holds a classifier, which writes no text: give a language model"
+        )
     return filled(GPTModel(cfg), weights, folder), cfg
 
 
@@ -89,6 +95,7 @@ def save_model(folder: Path, model, cfg: dict, log: str, tokenizer: Path = encod
     weights = {
         name: tensor.half().contiguous().cpu() for name, tensor in model.state_dict().items()
     }
+    finite_weights(weights, "in half precision")  # where 65,504 is the largest number
     if cfg.get("tie_weights") and "out_head.weight" in weights:
         del weights["out_head.weight"]  # it is tok_emb.weight
     content = {
@@ -105,7 +112,11 @@ def save_model(folder: Path, model, cfg: dict, log: str, tokenizer: Path = encod
 def _stored(folder: Path, tokenizer: Path):
     """config.json and the tensors of a folder, both checked against its SHA256SUMS, and the tokenizer, too."""
     content = read_checked(folder, (CONFIG, WEIGHTS), _without_tokenizer)
-    cfg = encodings.check_tokenizer(json.loads(content[CONFIG]), folder, tokenizer)
+    try:
+        cfg = json.loads(content[CONFIG])
+    except ValueError as error:
+        raise ValueError(f"{folder / CONFIG} is not JSON: {error}. {RESTORE}") from None
+    cfg = encodings.check_tokenizer(cfg, folder, tokenizer)
     try:
         return cfg, safetensors.torch.load(content[WEIGHTS])
     except safetensors.SafetensorError as error:
@@ -125,7 +136,7 @@ def _without_tokenizer(name: str, content: bytes) -> bytes:
 def filled(model, weights, folder: Path):
     """The model with these weights (half precision becomes full), in evaluation mode."""
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(finite_weights(weights, Path(folder) / WEIGHTS))
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise ValueError(f"config.json and {WEIGHTS} in {folder} do not fit: {reason}") from None
@@ -137,22 +148,25 @@ def filled(model, weights, folder: Path):
 
 def _gpt2(name: str):
     """OpenAI's GPT-2 of that name, from the Hugging Face Hub or its cache, and its configuration."""
-    cfg, path = gpt2_config(name), _from_hub(f"openai-community/{name}")
-    model = GPTModel(cfg)
+    cfg, path = gpt2_config(name), _from_hub(name).resolve()  # in the cache names are links
     try:
+        if (wanted := GPT2[name][1]) and (found := sha256(path)) != wanted:
+            raise ValueError(f"its SHA-256 is {found}, but should be {wanted}")
+        model = GPTModel(cfg)
         load_weights_into_gpt(model, read_weights(path))
     except ValueError as error:
         raise ValueError(f"{path} is not {name}: {error}. Delete it, to get it again") from None
     return model.eval(), cfg
 
 
-def _from_hub(repository: str) -> Path:
-    """The weights of a model on the Hub. Cache, mirror (HF_ENDPOINT) and resuming are the library's business."""
+def _from_hub(name: str) -> Path:
+    """The weights of a GPT-2. Cache, mirror (HF_ENDPOINT) and resuming are the library's business."""
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
+    repository, revision = f"openai-community/{name}", GPT2[name][0]
     try:
-        return Path(hf_hub_download(repository, WEIGHTS, local_files_only=True))
+        return Path(hf_hub_download(repository, WEIGHTS, revision=revision, local_files_only=True))
     except LocalEntryNotFoundError:
         pass
     reason = "HF_HUB_OFFLINE forbids it" if constants.HF_HUB_OFFLINE else ""
@@ -160,13 +174,13 @@ def _from_hub(repository: str) -> Path:
     reason = reason or _no_answer(constants.ENDPOINT)
     if not reason:
         try:
-            return Path(hf_hub_download(repository, WEIGHTS))
+            return Path(hf_hub_download(repository, WEIGHTS, revision=revision))
         except Exception as error:  # of the hub, of its HTTP library, of the disk
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            reason = why(error)
     raise AssetError(
         f"The weights of {repository} are not in the cache and cannot be downloaded: {reason}.\n"
-        f"  from:     {constants.ENDPOINT}/{repository}\n"
-        f"  by hand:  with a network, hf download {repository} {WEIGHTS}; then bring the folder\n"
+        f"  from:     {constants.ENDPOINT}/{repository}, revision {revision}\n"
+        f"  by hand:  with a network, hf download {repository} {WEIGHTS} --revision {revision}; then bring the folder\n"
         f"            {constants.HF_HUB_CACHE}\n"
         "  without:  set COURSE_MODEL=course-gpt"
     )
@@ -174,10 +188,10 @@ def _from_hub(repository: str) -> Path:
 
 def _no_answer(url: str) -> str:
     """Why a server does not answer, "" if it does."""
+    if not url.startswith(("http://", "https://")):
+        return f"HF_ENDPOINT is {url!r}, which is no address: it must begin with https://"
     try:
         answers_in_time(lambda: requests.head(url, timeout=ANSWER), ANSWER)
         return ""
-    except TimeoutError:
-        return "no answer in time (is there a network?)"
-    except requests.RequestException:
-        return "no connection (is there a network?)"
+    except OSError as error:  # TimeoutError and those of requests, too
+        return why(error)

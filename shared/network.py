@@ -1,5 +1,6 @@
-"""Those who may never answer are asked with a limit to the whole wait."""
+"""Those who may never answer are asked with a limit to the whole wait, and why they did not answer is told."""
 
+import os
 import queue
 from collections.abc import Callable
 from threading import Thread
@@ -28,3 +29,41 @@ def answers_in_time(ask: Callable[[], Any], seconds: float) -> Any:
     if error is not None:
         raise error
     return answer
+
+
+def why(error: Exception) -> str:
+    """Why a question to the network failed, by what `requests` or the system raised, in words."""
+    import requests
+
+    match error:
+        case requests.HTTPError():
+            return f"the server answered {error.response.status_code} {error.response.reason}"
+        case requests.exceptions.ProxyError():
+            return "the proxy named in the environment does not let it through"
+        case requests.Timeout() | TimeoutError():
+            return "no answer in time (is there a network?)"
+        case requests.exceptions.ChunkedEncodingError():
+            return "the connection broke off half way"
+        case requests.exceptions.SSLError():
+            return _no_certificates() or f"the server's certificate is not trusted{_named()}"
+        case requests.RequestException():
+            return "no connection (is there a network?)"
+    # requests raises a bare OSError where it cannot read its certificates, and httpx FileNotFoundError
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    return isinstance(error, OSError) and _no_certificates() or reason
+
+
+CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+def _no_certificates() -> str:
+    """Which file of certificates that the environment names is not there; "" if none is missing."""
+    for name in CERTIFICATES:
+        if (path := os.environ.get(name)) and not os.path.exists(path):
+            return f"the certificate file {path}, which {name} names, does not exist"
+    return ""
+
+
+def _named() -> str:
+    named = [f"{name} names {os.environ[name]}" for name in CERTIFICATES if os.environ.get(name)]
+    return f" ({', '.join(named)})" if named else " here"

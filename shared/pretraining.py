@@ -13,7 +13,8 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
-from shared import files
+from shared import checkpoints, files
+from shared.finite import checked_loss, finite_logits, finite_weights
 from shared.gpt_model import (
     GPT_CONFIG_124M,
     KVCache,
@@ -46,7 +47,7 @@ def token_ids_to_text(token_ids, tokenizer):
 def calc_loss_batch(input_batch, target_batch, model, device):
     """Cross-entropy in nats of an average target: `(B, T), (B, T) -> ()`. Targets of -100 do not count."""
     logits = model(input_batch.to(device))  # (B, T, V)
-    return F.cross_entropy(logits.flatten(0, 1), target_batch.to(device).flatten())
+    return checked_loss(F.cross_entropy(logits.flatten(0, 1), target_batch.to(device).flatten()))
 
 
 # ch05.ipynb: calc-loss-loader
@@ -128,6 +129,7 @@ def next_token_probabilities(logits, temperature=1.0, top_k=None, top_p=None):
         raise ValueError(f"top_k is {top_k}; it must be at least 1, or None for all tokens")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p is {top_p}; it must be above 0 and at most 1, or None")
+    finite_logits(logits)
     if temperature == 0:
         return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
     if top_k is not None:
@@ -171,11 +173,13 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
 
 # ch05.ipynb: save-checkpoint
 def save_checkpoint(path, model, optimizer, **progress):
-    """Write weights, optimizer, random states and `progress` to a file: whole, or not at all."""
-    state = {"model_state_dict": model.state_dict(), "optimizer_state_dict": optimizer.state_dict()}
+    """Write weights, optimizer, random states and `progress`: whole, or not at all. ValueError: unfit values."""
+    state = {"model_state_dict": finite_weights(checkpoints.bare(model).state_dict(), path)}
+    state |= {"optimizer": checkpoints.kind_of(optimizer)}
+    state |= {"optimizer_state_dict": optimizer.state_dict(), "progress": progress}
     state |= {"rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all()}
     buffer = io.BytesIO()
-    torch.save(state | {"progress": progress}, buffer)
+    torch.save(checkpoints.plain(state), buffer)  # what can be read without running code
     with files.landing(path) as file:  # the old file until the block has ended, then the new one
         file.write(buffer.getbuffer())
 
@@ -190,28 +194,25 @@ def check_shapes(given, wanted, source):
 
 
 # ch05.ipynb: load-checkpoint
-def load_checkpoint(path, model, optimizer=None):
-    """Load a checkpoint, or weights alone, and return its `progress`; ValueError for an unfit file."""
-    state = files.read_saved(path)
-    weights = state.get("model_state_dict", state) if isinstance(state, dict) else {}
-    weights = {name: tensor for name, tensor in weights.items() if not str(name).endswith(".mask")}
-    if not weights or not all(isinstance(tensor, torch.Tensor) for tensor in weights.values()):
-        raise ValueError(f"{path}: not tensors by name; save or copy it again")
+def load_checkpoint(path, model, optimizer=None, run=None):
+    """Load a checkpoint, or weights alone, and return its `progress`; ValueError for an unfit file.
+
+    With `run`, from `checkpoints.identity`, that of another run is unfit, too. Then nothing is changed."""
+    state, model = files.read_saved(path), checkpoints.bare(model)
+    weights = checkpoints.weights_in(state, path)
     if "tok_emb.weight" in weights and model.out_head.weight is model.tok_emb.weight:
         weights.setdefault("out_head.weight", weights["tok_emb.weight"])  # a tied matrix, kept once
     check_shapes(weights, model.state_dict(), path)
-    if optimizer is not None and "optimizer_state_dict" not in state:
-        raise ValueError(f"{path}: weights alone; load it without an optimizer")
-    if optimizer is not None:
-        try:  # before the weights: it refuses other groups
-            optimizer.load_state_dict(state["optimizer_state_dict"])
-        except ValueError as error:
-            raise ValueError(f"{path}: it is another optimizer's state: {error}") from None
+    progress = state.get("progress", {})
+    if run is not None:
+        checkpoints.check_run(progress, run, path)
+    if optimizer is not None:  # before the weights: it refuses other groups
+        checkpoints.load_optimizer(optimizer, state, path)
     model.load_state_dict(weights)
     if optimizer is not None and "rng" in state:  # the book's checkpoints have none
         torch.set_rng_state(state["rng"])
         torch.cuda.set_rng_state_all(state["cuda_rng"][: torch.cuda.device_count()])
-    return state.get("progress", {})
+    return progress
 
 
 # ch05.ipynb: gpt2-config
@@ -251,6 +252,7 @@ def load_weights_into_gpt(gpt, params):
     """Copy GPT-2's tensors, by Hugging Face's names; ValueError, and no change, unless all of them fit."""
     if gpt.trf_blocks[0].att.W_query.bias is None:
         raise ValueError("GPT-2's queries, keys and values have biases: build with qkv_bias=True")
+    params = finite_weights(checkpoints.without_prefix(params), "GPT-2's weights")
     given = {name.removeprefix("transformer."): tensor for name, tensor in params.items()}
     if len(given) < len(params):
         raise ValueError("GPT-2's weights: a name stands there twice, with and without a prefix")

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import Dataset
 
+from shared.finite import checked_loss, finite
+
 __all__ = ["finite_differences", "NeuralNetwork", "ToyDataset", "compute_accuracy",
     "make_rings", "train_network"]  # fmt: skip
 
@@ -17,15 +19,18 @@ def finite_differences(f, x, eps=1e-4):
     """The gradient of a scalar function at x, by trying: `f(x) -> ()`, result in the shape of x.
 
     Each number is moved by eps both ways, the rest held; x should be float64, and comes back unchanged.
+    ValueError where eps is lost beside x, as in whole numbers, or f is not finite.
     """
+    if not x.is_floating_point() or (x + eps == x).any():
+        raise ValueError(f"eps {eps} is lost beside x in {x.dtype}: pass x.double()")
     # not zeros_like, which would copy x's strides, and then `view` might refuse
-    gradient = torch.zeros(x.shape, dtype=x.dtype)
+    gradient = torch.zeros(x.shape, dtype=x.dtype, device=x.device)
     for i in range(x.numel()):
-        nudge = torch.zeros(x.shape, dtype=x.dtype)
+        nudge = torch.zeros_like(gradient)
         nudge.view(-1)[i] = eps
         # twice eps: that is how far the two points are apart
         gradient.view(-1)[i] = (f(x + nudge) - f(x - nudge)).item() / (2 * eps)
-    return gradient
+    return finite(gradient, "a slope")
 
 
 # appendix_a.ipynb: neural-network
@@ -76,6 +81,8 @@ def compute_accuracy(model, dataloader):
             predictions = model(features).argmax(dim=1)
             correct += (predictions == labels).sum().item()
             total_examples += len(labels)
+    if not total_examples:
+        raise ValueError("the loader gave no batch: there is nothing to count")
     return correct / total_examples
 
 
@@ -100,7 +107,7 @@ def train_network(model, loader, num_epochs, lr, loss_function=F.cross_entropy):
         model.train()
         total = count = 0
         for features, labels in loader:
-            loss = loss_function(model(features), labels)
+            loss = checked_loss(loss_function(model(features), labels))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

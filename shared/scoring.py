@@ -48,10 +48,17 @@ def rouge_l(entry: dict, response: str) -> float:
 
 
 def bootstrap_interval(values, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """The middle 95 % of the means of samples that are drawn from values, with replacement (Efron, 1979)."""
+    """The middle 95 % of the means of samples that are drawn from values, with replacement (Efron, 1979).
+
+    ValueError for no values, and for some that are not finite.
+    """
     import numpy as np
 
     values = np.asarray(values, dtype=float)
+    if not len(values) or not np.isfinite(values).all():
+        raise ValueError(
+            f"an interval needs finite values, and there are {values[~np.isfinite(values)] if len(values) else 'none'}"
+        )
     chosen = np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))
     low, high = np.quantile(values[chosen].mean(axis=1), [0.025, 0.975])
     return float(low), float(high)
@@ -64,7 +71,9 @@ def scores_by_family(data: list[dict], responses: list[str]):
     """
     import pandas as pd
 
-    pairs = list(zip(data, responses, strict=True))
+    if len(data) != len(responses):
+        raise ValueError(f"{len(data)} entries, but {len(responses)} responses")
+    pairs = list(zip(data, responses))
     table = pd.DataFrame({"family": [entry["family"] for entry in data]})
     table["exact"] = pd.Series([is_right(*pair) for pair in pairs], dtype=float)
     table["rouge_l"] = [rouge_l(*pair) for pair in pairs]

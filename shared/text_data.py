@@ -102,7 +102,7 @@ def check_bpe_input(text, vocab_size, special_tokens):
         raise TypeError(f"special_tokens must be a tuple of strings: ({special_tokens!r},)")
     if not text:
         raise ValueError("the text is empty: there are no pairs to count")
-    if vocab_size < (least := 256 + len(special_tokens)):
+    if not vocab_size >= (least := 256 + len(special_tokens)):  # nan is not, either
         raise ValueError(f"vocab_size is {vocab_size}, bytes and special tokens need {least}")
 
 

@@ -1,5 +1,6 @@
 """Downloads: good and bad servers on the loopback, no network, damaged and unwritable caches."""
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -32,6 +33,12 @@ class Shelf(BaseHTTPRequestHandler):
             "/zipped": ZIPPED,
         }.get(self.path)
         self.server.asked.append(self.path)
+        if self.path == "/endless":  # as a portal may do it, without a length
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(GOOD)
         if body is None:
             return self.send_error(404)
         self.send_response(200)
@@ -157,7 +164,13 @@ def test_a_damaged_file_is_named_and_left_alone(cache, monkeypatch, no_network):
 
 
 @pytest.mark.parametrize(
-    "what, reason", [("other", "another file"), ("short", "broke off"), ("gone", "answered 404")]
+    "what, reason",
+    [
+        ("other", "another file, by its SHA-256"),
+        ("short", "broke off"),
+        ("gone", "answered 404"),
+        ("endless", "another file, by its size"),
+    ],
 )
 def test_wrong_content_is_refused(shelf, cache, what, reason):
     assert reason in refused(cache, shelf(what))

@@ -414,8 +414,9 @@ def test_a_message_is_classified_as_in_a_batch():
     for threshold, label in [(0.0, "spam"), (1.01, "not spam")]:
         said = classify_review("hi", model, BYTES, "cpu", None, PAD, threshold=threshold)
         assert said == label
-    long = spam_probability("x" * 99, model, BYTES, "cpu", pad_token_id=PAD)
-    assert long == spam_probability("x" * 32, model, BYTES, "cpu", pad_token_id=PAD)
+    for text, most in ("x" * 99, None), ("x" * 99, 33):  # never cut unless max_length says so
+        with pytest.raises(ValueError, match=f"has {most or 99} tokens, and at most 32"):
+            spam_probability(text, model, BYTES, "cpu", most, PAD)
     short = spam_probability("abcdef", model, BYTES, "cpu", 3, PAD)
     assert short == spam_probability("abc", model, BYTES, "cpu", pad_token_id=PAD)
     for text in ("", " \n"):

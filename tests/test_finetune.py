@@ -332,7 +332,7 @@ def test_a_place_that_cannot_be_written(small, tmp_path):
 
 
 def test_a_start_that_is_no_model(small, tmp_path):
-    assert "none/SHA256SUMS cannot be read" in refused(
+    assert "none cannot be read, since it is not there" in refused(
         tmp_path / "model", "--start", tmp_path / "none"
     )
     assert not list(tmp_path.iterdir())

@@ -638,7 +638,7 @@ def test_wrong_prompts_are_refused(generate):
         for new in (1, 40):
             with pytest.raises(error, match=re.escape(says)):
                 generate(model, ids, new, 16)
-    with pytest.raises(ValueError, match="only 0 positions"):
+    with pytest.raises(ValueError, match="0 tokens long; it must be at least 1"):
         generate(model, ids_for(model, 2, 3), 1, 0)
 
 

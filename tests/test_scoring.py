@@ -186,6 +186,11 @@ def test_too_few_results_are_an_error(tmp_path):
         ("The answer is 5 letters long.", None), ("It has 2 mistakes. Score: 60.", 60), ("85\n\nTwo of 3 words are right.", 85),
         ("70-80", None), ("70 – 80", None), ("5/5", None), ("Score: 4/5", None), ("4 out of 5", None), ("0.85", None),
         ("Score (0-100): 85", None), ("Rating: 85", 85), ("The score is between 0 and 100.", None), ("90\n80", None),
+        ("85. The answer is right.", 85), ("1. It is right.\n2. It is short.", None), ("I'd give it a 90", 90),
+        ("I would mark 2 words as wrong.", None), ("85, since a word is wrong", 85), ("85 - good", 85), ("Grade: 85", 85),
+        ("8 out of 10 words are right. Score: 70", 70), ("<think>perhaps 50?\nScore: 50</think>\n85", 85), ("<think> 50", None),
+        ('{"score": 85}', 85), ("3 letters, as asked.", None), ("**Score:** 85\n\nIt has 5 letters and 2 mistakes.", 85),
+        ("It names 2 of 3 colors; 85/100.", 85), ("The correct answer is 12.", None), ("A score between 70 and 80.", None),
     ],
 )  # fmt: skip
 def test_scores_are_read_beyond_doubt_or_not_at_all(reply, score):
@@ -272,10 +277,11 @@ def gone(handler):
     [
         (gone, ConnectionError, "ollama serve"),
         (lambda h: h.send({"error": "model 'judge:1b' not found"}, 404), ValueError, "ollama pull judge:1b"),
+        (lambda h: h.send({"error": "model requires more system memory"}, 500), ValueError, "error 500: model requires more system memory$"),
         (lambda h: h.send(b"<html>hello</html>"), ValueError, "no Ollama server"),
         (lambda h: h.send({"done": "maybe"}), ValueError, "no Ollama server"),
     ],
-    ids=["gone", "no such model", "html", "other json"],
+    ids=["gone", "no such model", "no memory", "html", "other json"],
 )  # fmt: skip
 def test_what_goes_wrong_has_a_clear_message(server, reply, error, says):
     server.replies = [reply]

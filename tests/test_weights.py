@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from shared import files, models
+from shared import assets, files, models
 from shared.assets import AssetError
 from shared.gpt_model import GPT_CONFIG_124M, GPTModel, share_head
 from shared.pretraining import (
@@ -370,6 +370,7 @@ def stand_in(hub, monkeypatch, cfg, content):
     (folder / "refs" / "main").write_text("abc")
     (snapshot / "model.safetensors").write_bytes(content)
     monkeypatch.setattr("shared.models.gpt2_config", lambda name: cfg)
+    monkeypatch.setitem(assets.GPT2, "gpt2", ("main", ""))
     return snapshot / "model.safetensors"
 
 
@@ -396,7 +397,8 @@ def test_a_download_that_breaks_off_is_one_message(hub, monkeypatch):
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    def download(repository, name, local_files_only=False):
+    def download(repository, name, revision, local_files_only=False):
+        assert len(revision) == 40
         if local_files_only:
             raise LocalEntryNotFoundError("not there")
         raise RuntimeError("the connection broke off\nand more")

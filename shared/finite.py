@@ -1,0 +1,51 @@
+"""Numbers that are not finite: refused where they first appear, before anything is built on them."""
+
+import warnings
+
+import torch
+
+
+def finite(tensor: torch.Tensor, what: str, hint: str = "") -> torch.Tensor:
+    """The tensor itself; ValueError, with what it is called, where a number in it is nan or infinite."""
+    if not (good := torch.isfinite(tensor)).all():
+        found = tensor[~good].flatten()[0].item()
+        raise ValueError(f"{what} is not finite ({found}){hint and ': '}{hint}")
+    return tensor
+
+
+def checked_loss(loss: torch.Tensor) -> torch.Tensor:
+    """A loss; ValueError where it is nan or infinite, since no step can come of that. A warning on an Apple GPU."""
+    if loss.device.type == "mps":
+        warnings.warn(
+            "the course was not tried on MPS, where some versions of PyTorch compute wrong losses: "
+            'compare the first ones with those of the device "cpu"',
+            stacklevel=3,
+        )
+    return finite(
+        loss, "the loss", "lower the learning rate, or look for faults in the data or its targets"
+    )
+
+
+def finite_logits(logits: torch.Tensor) -> torch.Tensor:
+    """Logits `(..., V)`; ValueError where the largest is nan or infinite. Tokens may be ruled out by -inf."""
+    finite(
+        logits.amax(dim=-1),
+        "a largest logit",
+        "the weights are damaged, or a learning rate was too high",
+    )
+    return logits
+
+
+def finite_weights(weights: dict[str, torch.Tensor], source) -> dict[str, torch.Tensor]:
+    """Tensors by name; ValueError, with the source and the name, where one holds a nan or an infinite number."""
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not tensor.is_meta:
+            finite(tensor, f"{source}: a number in {name}", "these weights are damaged")
+    return weights
+
+
+def same_length(*tensors: torch.Tensor) -> None:
+    """Raise ValueError unless all are `(N,)`, with one N above 0."""
+    shapes = {tuple(tensor.shape) for tensor in tensors}
+    if len(shapes) > 1 or any(len(shape) != 1 or not shape[0] for shape in shapes):
+        raise ValueError(f"one number for each of some items is needed; got {sorted(shapes)}")
