@@ -62,22 +62,3 @@ def test_what_is_to_be_predicted_has_a_cell_for_the_guess(folder):
         assert all((values[guess] is ...) == (name == "exercises") for guess in guesses)
         for guess in guesses:
             assert any(f", {guess})" in call for call in calls(folder)), guess
-
-
-LIBRARIES = {"torch", "nn", "F", "np", "pd", "re", "math", "random", "itertools", "copy"}
-
-
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_a_hint_names_what_the_notebook_imports(folder):
-    """Whoever types a hint gets no NameError: `re.findall`, `influence`."""
-    taught = set()
-    for path in ROOT.glob("shared/*.py"):
-        if "Promoted from" in (module := path.read_text("utf-8")):
-            taught.update(re.findall(r"^(?:def|class) ([A-Za-z]\w*)", module, re.M))
-    known = notebooks.answers(folder, "exercises.ipynb")
-    for cell in nbformat.read(ROOT / folder / "exercises.ipynb", as_version=4).cells:
-        hints = cell.source.partition("<details>")[2] if cell.cell_type == "markdown" else ""
-        hints = re.sub(r"`\w+` from `shared\.\w+`", "", hints)  # it says where to find it
-        spans = " ".join(re.findall(r"`([^`]+)`", hints))
-        named = set(re.findall(r"(?<![\w.])([A-Za-z_]\w*)", spans)) & (taught | LIBRARIES)
-        assert named <= known.keys(), f"{cell.id}: {sorted(named - known.keys())}"
