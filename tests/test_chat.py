@@ -82,7 +82,7 @@ class Terminal:
     def ended(self, nudge=""):
         """The exit status, once it has ended by itself.
 
-        What is pressed while the line editor starts waits for the next key: that is `nudge`.
+        What is pressed while the line editor starts is seen late or never: `nudge` is pressed again and again.
         """
         try:
             for _ in range(120):
@@ -114,7 +114,7 @@ def test_ctrl_c_stops_an_answer_and_then_the_chat(tiny):
     terminal.until("[stopped]")
     terminal.until("> ")
     terminal.press("\x03")
-    assert terminal.ended(nudge=" ") == 0
+    assert terminal.ended(nudge="\x03") == 0
 
 
 @needs_terminal

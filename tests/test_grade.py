@@ -36,7 +36,7 @@ def half(answer):
     require(abs(answer(4) - 2) < 1e-6, "4 becomes 2")
     return "half as much"
 
-@exercise
+@exercise(guess=lambda answer: answer(2.5))
 def whole(answer):
     require(answer(2.5) == 2, "2.5 becomes 2")
     return "a whole number"
@@ -64,7 +64,8 @@ def root(tmp_path_factory):
     (root / "shared" / "attention.py").write_text("influence = None\n")
     (root / "shared" / "checks" / "ch01.py").write_text(CHECKS)
     save(notebook(code("1")), root / "ch01_small" / "ch01.ipynb")
-    calls = [code(f"check.{name}({name})") for name in NAMES]
+    calls = [code(f"check.{name}({name})") for name in NAMES[:2]]
+    calls.append(code("check.whole(whole, guess_1_3)"))  # a guess, which a hand-in may leave out
     stubs = [code(f"def {name}(x):\n    raise NotImplementedError") for name in NAMES]
     cards = [cell for pair in zip(stubs, calls) for cell in pair]
     save(notebook(text("# Exercises"), *cards), root / "ch01_small" / "exercises.ipynb")
@@ -194,6 +195,7 @@ def test_a_look_at_the_graders_frames_is_refused_and_named(root):
     )
     verdicts, _ = graded(
         root,
+        "guess_1_3 = 2",
         FORGED.format(name="double", frame="sys._getframe()"),
         FORGED.format(name="half", frame="inspect.currentframe()"),
         by_error,
