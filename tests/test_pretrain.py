@@ -506,7 +506,7 @@ def test_a_run_can_begin_with_another_runs_model(corpus, tmp_path, unkilled):
     assert "model.safetensors does not fit" in message and "size mismatch" in message
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(model.read_bytes()[:100])
-    assert "does not fit" in refused(corpus, tmp_path / "b", "--weights", damaged)
+    assert "damaged or cut off" in refused(corpus, tmp_path / "b", "--weights", damaged)
     assert "No such file" in refused(corpus, tmp_path / "b", "--weights", "nowhere")
 
 

@@ -32,7 +32,8 @@ def fails(*errors, match=""):
     except errors as error:
         message = str(error.args[0]) if error.args else ""  # str(KeyError) would add quotes
         require(match in message, f"the message is {message!r}, without {match!r}")
-        print(f"{type(error).__name__}: {(message.splitlines() or [''])[0]}")
+        kind = AssertionError if isinstance(error, Verdict) else type(error)
+        print(f"{kind.__name__}: {(message.splitlines() or [''])[0]}")
     else:
         raise AssertionError(
             f"nothing was raised; {' or '.join(e.__name__ for e in errors)} was due"
