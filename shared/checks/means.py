@@ -8,9 +8,20 @@ from types import CodeType, FunctionType
 
 
 @contextlib.contextmanager
+def _profiled(note):
+    """Let `note(frame, event, argument)` see every call in the block, as sys.setprofile has it."""
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)
+
+
+@contextlib.contextmanager
 def entered():
     """Collect, while the block runs, the names of the modules whose functions are called: a set."""
-    found, before = set(), sys.getprofile()
+    found = set()
 
     def note(frame, event, function):
         if event == "call":
@@ -22,11 +33,8 @@ def entered():
                 getattr(function, "__module__", None) or getattr(kind, "__module__", "") or ""
             )
 
-    sys.setprofile(note)
-    try:
+    with _profiled(note):
         yield found
-    finally:
-        sys.setprofile(before)
 
 
 @contextlib.contextmanager
@@ -81,14 +89,10 @@ def loop_in(function):
 def called(*functions):
     """Collect, while the block runs, the names of those of these functions that are called: a set."""
     found, codes = set(), {inspect.unwrap(one).__code__: one.__name__ for one in functions}
-    before = sys.getprofile()
 
     def note(frame, event, _):
         if event == "call" and frame.f_code in codes:
             found.add(codes[frame.f_code])
 
-    sys.setprofile(note)
-    try:
+    with _profiled(note):
         yield found
-    finally:
-        sys.setprofile(before)

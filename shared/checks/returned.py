@@ -5,16 +5,21 @@ from numbers import Real
 from shared.checks import brief, require
 
 
+def _scalar(got):
+    """Python's number for one of NumPy or PyTorch; anything else as it is."""
+    return got.item() if hasattr(got, "item") and getattr(got, "ndim", 1) == 0 else got
+
+
 def yes_or_no(got):
     """True or False, also as a number of NumPy or PyTorch, or as 1 or 0; refused if it is anything else."""
-    value = got.item() if hasattr(got, "item") and getattr(got, "ndim", 1) == 0 else got
+    value = _scalar(got)
     require(isinstance(value, int) and value in (0, 1), f"True or False is asked for, not {got!r}")
     return bool(value)
 
 
 def number(got, what="a number is asked for"):
     """A number as Python, NumPy or PyTorch have it, not as text, nor True or False; else refused."""
-    value = got.item() if hasattr(got, "item") and getattr(got, "ndim", 1) == 0 else got
+    value = _scalar(got)
     fits = isinstance(value, Real) and not isinstance(value, bool)
     require(fits, f"{what}, not {brief(got)}")
     return value
