@@ -8,10 +8,9 @@ import nbformat
 import notebooks
 import pytest
 
+from tools import chapters
+
 FOLDERS = [path.parent.name for path in sorted(notebooks.ROOT.glob("*/exercises.ipynb"))]
-LESSONS = (
-    "pytorch intro text_data attention gpt_model pretraining classification instruction".split()
-)
 KNOWN = {
     "collections",
     "copy",
@@ -26,8 +25,8 @@ KNOWN = {
     "pd",
     "plt",
 }
-for lesson in LESSONS:
-    KNOWN.update(importlib.import_module(f"shared.{lesson}").__all__)
+for one in chapters(notebooks.ROOT):
+    KNOWN.update(importlib.import_module(f"shared.{one.topic}").__all__)
 
 
 def names(code):
