@@ -44,11 +44,10 @@ from shared.gpt_model import GPTModel
 from shared.measure import fast_in_bf16
 from shared.pretraining import (
     calc_loss_batch,
-    learning_rate,
     load_checkpoint,
-    parameter_groups,
     save_checkpoint,
 )
+from shared.training import learning_rate, parameter_groups
 
 READING = {"epochs": 4, "batch_size": 32, "peak": 1e-3}  # the messages as a language model
 LABELS = {"epochs": 3, "batch_size": 16, "peak": 6e-4}  # and with their labels
@@ -83,7 +82,7 @@ def train(model, loader, loss_of: Callable, epochs: int, peak: float, checkpoint
         losses = []
         for step, batch in enumerate(loader, start=epoch * len(loader) + 1):
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, total, total // 10, peak)
+                group["lr"] = learning_rate(step, total + 1, total // 10, peak)
             optimizer.zero_grad()
             with autocast():
                 loss = loss_of(batch)

@@ -4,12 +4,11 @@ from shared.gpt_model import GPTModel, check_ids, evaluation_mode
 from shared.pretraining import (
     bits_per_byte,
     calc_loss_batch,
-    learning_rate,
     load_checkpoint,
-    parameter_groups,
     plot_losses,
     save_checkpoint,
 )
+from shared.training import learning_rate, parameter_groups
 
 __all__ = [
     "GPTModel",

@@ -13,13 +13,12 @@ from shared.pretraining import (
     calc_loss_batch,
     evaluate_model,
     generate,
-    learning_rate,
     load_checkpoint,
-    parameter_groups,
     save_checkpoint,
     text_to_token_ids,
     token_ids_to_text,
 )
+from shared.training import learning_rate, parameter_groups
 
 __all__ = [
     "BatchesByLength",

@@ -23,10 +23,10 @@ from shared.pretraining import (
     calc_loss_batch,
     evaluate_model,
     generate,
-    learning_rate,
     load_checkpoint,
     save_checkpoint,
 )
+from shared.training import learning_rate
 
 __all__ = ["check_instruction", "format_input", "format_prompt", "short_prompt",
     "InstructionDataset", "custom_collate_fn", "check_room", "stream_response",
@@ -275,7 +275,7 @@ def finetune(model, train_loader, val_loader, optimizer, device, num_epochs, pea
     first, history = resume(checkpoint, run, model, optimizer)
 
     def rate(step):
-        return learning_rate(step + 1, total, 0.05 * total, peak)
+        return learning_rate(step + 1, total + 1, 0.05 * total, peak)
 
     for epoch in range(first, num_epochs):
         start, recent = epoch * batches, []

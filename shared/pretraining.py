@@ -29,7 +29,7 @@ __all__ = ["text_to_token_ids", "token_ids_to_text", "calc_loss_batch",
     "calc_loss_loader", "evaluate_model", "bits_per_byte", "generate_and_print_sample",
     "train_model_simple", "plot_losses", "next_token_probabilities", "generate",
     "save_checkpoint", "check_shapes", "load_checkpoint", "gpt2_config", "gpt2_views",
-    "load_weights_into_gpt", "learning_rate", "parameter_groups", "initialise"]  # fmt: skip
+    "load_weights_into_gpt", "initialise"]  # fmt: skip
 
 
 # ch05.ipynb: text-to-token-ids
@@ -268,22 +268,6 @@ def load_weights_into_gpt(gpt, params):
     for name, parts in views.items():
         for part, piece in zip(parts, given[name].chunk(len(parts), dim=-1)):
             part.copy_(piece)
-
-
-# ch05.ipynb: learning-rate
-def learning_rate(tokens, total, warmup, peak, last=0.0):
-    """Linear warm-up to `peak`, then half a cosine down to `last * peak`; in tokens (Radford, 2018)."""
-    if tokens < warmup:
-        return peak * tokens / warmup
-    progress = min(1.0, (tokens - warmup) / max(1, total - warmup))
-    return peak * (last + (1 - last) * (1 + math.cos(math.pi * progress)) / 2)
-
-
-def parameter_groups(model, weight_decay):
-    """Groups for AdamW: matrices decay, vectors (biases, LayerNorm) do not. A tied matrix counts once."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    matrices, vectors = [p for p in trained if p.dim() >= 2], [p for p in trained if p.dim() < 2]
-    return [{"params": p, "weight_decay": d} for p, d in ((matrices, weight_decay), (vectors, 0.0))]
 
 
 # ch05.ipynb: initialise
