@@ -15,7 +15,7 @@ __all__ = ["cosine", "linear", "stable_then_decay", "learning_rate", "clip_gradi
     "parameter_groups", "orthogonalize", "Muon", "block_matrices"]  # fmt: skip
 
 
-# appendix_d.ipynb: c1
+# appendix_d.ipynb: c14
 def cosine(progress):
     """Half a cosine from 1 down to 0, for `progress` from 0 to 1 (Loshchilov and Hutter, 2017)."""
     return (1 + math.cos(math.pi * progress)) / 2
@@ -31,7 +31,7 @@ def stable_then_decay(progress, decay=0.2):
     return min(1.0, (1 - progress) / decay)
 
 
-# appendix_d.ipynb: c2
+# appendix_d.ipynb: c16
 def learning_rate(
     step, total_steps, warmup_steps, peak_lr, initial_lr=0.0, min_lr=0.0, shape=cosine
 ):
@@ -45,7 +45,7 @@ def learning_rate(
     return min_lr + (peak_lr - min_lr) * shape(min(1.0, progress))
 
 
-# appendix_d.ipynb: c3
+# appendix_d.ipynb: c24
 def clip_gradients(model, max_norm):
     """Shorten the gradient, all of it by one factor, to a length of at most max_norm; its length before.
 
@@ -62,7 +62,7 @@ def clip_gradients(model, max_norm):
     return length.item()
 
 
-# appendix_d.ipynb: c4
+# appendix_d.ipynb: c34
 def accumulate_gradients(model, pieces, device):
     """Add up the gradients of the mean loss of all targets of several (inputs, targets); that loss in nats.
 
@@ -78,7 +78,7 @@ def accumulate_gradients(model, pieces, device):
     return total
 
 
-# appendix_d.ipynb: c5
+# appendix_d.ipynb: c37
 def training_step(model, pieces, optimizer, device, lr, max_norm=1.0):
     """One step from one batch or several; the loss, and the gradient's length before it was clipped."""
     for group in optimizer.param_groups:
@@ -90,7 +90,7 @@ def training_step(model, pieces, optimizer, device, lr, max_norm=1.0):
     return loss, length
 
 
-# appendix_d.ipynb: c6
+# appendix_d.ipynb: c41
 def train_model(model, train_loader, val_loader, optimizer, device, n_epochs, eval_freq, eval_iter,
                 start_context, tokenizer, warmup_steps, initial_lr=3e-05, min_lr=1e-6,
                 *, shape=cosine, max_norm=1.0, accumulate=1):  # fmt: skip
@@ -123,7 +123,7 @@ def train_model(model, train_loader, val_loader, optimizer, device, n_epochs, ev
     return train_losses, val_losses, track_tokens_seen, track_lrs
 
 
-# appendix_d.ipynb: c7
+# appendix_d.ipynb: c50
 def adam_direction(grad, state, betas=(0.9, 0.999), eps=1e-8):
     """Where Adam goes: the mean of late gradients over the root of their mean square (Kingma and Ba, 2015).
 
@@ -137,7 +137,7 @@ def adam_direction(grad, state, betas=(0.9, 0.999), eps=1e-8):
     return m / (v.sqrt() + eps)
 
 
-# appendix_d.ipynb: c8
+# appendix_d.ipynb: c58
 class AdamW(torch.optim.Optimizer):
     """Adam, and all weights shrink a little in each step (Loshchilov and Hutter, 2019); as PyTorch's."""
 
@@ -155,7 +155,7 @@ class AdamW(torch.optim.Optimizer):
                     p.sub_(direction, alpha=group["lr"])
 
 
-# appendix_d.ipynb: c9
+# appendix_d.ipynb: c62
 def parameter_groups(model, weight_decay):
     """Groups for AdamW: matrices decay, vectors (biases, LayerNorm) do not. A tied matrix counts once."""
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -163,7 +163,7 @@ def parameter_groups(model, weight_decay):
     return [{"params": p, "weight_decay": d} for p, d in ((matrices, weight_decay), (vectors, 0.0))]
 
 
-# appendix_d.ipynb: c10
+# appendix_d.ipynb: c67
 def orthogonalize(matrix, steps=5, dtype=torch.bfloat16):
     """A matrix with the same directions, all of about the same size: `(n, m) -> (n, m)`.
 
