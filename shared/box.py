@@ -61,13 +61,11 @@ class Box:
         """Ask what is typed. The fields are empty for the next question, unless there was an error."""
         texts = [field.value.strip() for field in self.fields]
         if not texts[0]:
-            first = self.fields[0]
-            self.tell(
-                f"Type a {first.description} and press Enter, for example: {first.placeholder}"
-            )
-            return
+            name, example = self.fields[0].description, self.fields[0].placeholder
+            return self.tell(f"Type a {name} and press Enter, for example: {example}")
         self.tell("")
         self.fill([""] * len(texts))
+        self.fields[0].focus()
         try:
             self.ask(*texts)
         except Exception as error:  # a traceback would go where no reader looks
