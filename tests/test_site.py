@@ -3,6 +3,7 @@
 import shutil
 import sys
 from base64 import b64encode
+from html import escape
 
 import pytest
 from nbformat.v4 import new_output
@@ -95,6 +96,15 @@ def test_pictures_come_with_their_texts(path, pages):
     ]
     shown = Page(page_of(path, pages)).pictures
     assert [alt for source, alt in shown if "_images/" in source] == wanted
+
+
+@pytest.mark.parametrize("name", ["ch06", "ch07"])
+def test_a_box_is_shown_as_questions_with_their_answers(name, pages):
+    (path,) = ROOT.glob(f"{name}_*/{name}.ipynb")
+    (box,) = [cell for cell in read(path).cells if "import Box" in cell.source]
+    page = page_of(path, pages)
+    assert escape(box.outputs[0].data["text/plain"], quote=False) in page
+    assert "children=(" not in page and "widget-view" not in page
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
