@@ -127,7 +127,10 @@ def test_chapter_6_on_stand_in_messages(tmp_path, monkeypatch):
     content = ("\n".join(lines) + "\n").encode()
     (tmp_path / COLLECTION).write_bytes(content)
     digests = {COLLECTION: hashlib.sha256(content).hexdigest()}
-    printed = outputs_of_the_book_edition("ch06", tmp_path, monkeypatch, digests, "course-gpt")
+    less = {'"all", 3, 6e-4': '"all", 2, 6e-4'}
+    printed = outputs_of_the_book_edition(
+        "ch06", tmp_path, monkeypatch, digests, "course-gpt", less
+    )
     assert "data: book (the book's); model: course-gpt (4,096 tokens)" in printed
     assert f"of {len(lines):,} messages are left" in printed
 
