@@ -55,8 +55,7 @@ def test_on_stand_ins(chapter, tmp_path, monkeypatch, gpt2_like):
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
         digests[name] = hashlib.sha256(content).hexdigest()
-    less = {"steps=100": "steps=30"}
-    printed = outputs_of_the_book_edition(chapter, tmp_path, monkeypatch, digests, less=less)
+    printed = outputs_of_the_book_edition(chapter, tmp_path, monkeypatch, digests)
     assert BANNER in printed
     assert f"{len(story):,} characters" in printed
 
