@@ -79,7 +79,7 @@ test: .venv/test.stamp textconv
 	$(PY) -m tools.derive_exercises --check
 	$(PY) -m tools.glossary --check
 	$(PY) -m tools.lint
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -p tools
 
 test-threads: .venv/test.stamp
 	OMP_NUM_THREADS=1 $(PY) -m pytest $(NOTEBOOKS)

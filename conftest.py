@@ -27,11 +27,19 @@ GOES_ON = ("Cell outputs differ", "Unrun reference cell has outputs")
 collect_ignore = ["my"]  # the reader's copies of the notebooks
 STOPPED = pytest.StashKey[str]()  # why the rest of a notebook is not run
 LONG = ("appendix_d", "appendix_e", "ch05", "ch06", "ch07", "ch08")
+# Files of half a minute and more, the longest first: begun last, they would keep one core waiting.
+FIRST = ("ch06.ipynb", "ch07.ipynb", "test_book_edition.py", "ch05.ipynb", "test_nbval_holes.py")
+FIRST += ("ch03.ipynb", "ch04.ipynb", "test_pretrain.py", "test_site.py", "test_checks_ch05.py")
 
 # A notebook's kernel inherits these; its stored outputs were made without them.
 for name in ("MPLBACKEND", "COURSE_DATA", "COURSE_MODEL"):
     os.environ.pop(name, None)
 os.environ["COLUMNS"] = "80"
+
+
+def pytest_collection_modifyitems(items):
+    place = {name: number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(FIRST)))
 
 
 class KernelDied(RuntimeError):

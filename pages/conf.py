@@ -3,6 +3,9 @@
 import html
 import os
 
+import tools  # noqa: F401 (MyST-NB starts faster after it)
+
+# isort: split
 from docutils import nodes
 from myst_nb.core.render import NbElementRenderer
 from sphinx.util.docutils import SphinxDirective

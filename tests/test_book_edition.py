@@ -69,7 +69,11 @@ def test_chapter_7_on_stand_ins_of_the_books_instructions(tmp_path, monkeypatch)
     content = json.dumps(entries).encode()
     (tmp_path / "instruction-data.json").write_bytes(content)
     digests = {"instruction-data.json": hashlib.sha256(content).hexdigest()}
-    less = {"count=320": "count=48"}
+    less = {
+        "count=320": "count=48",
+        "// 30][:30]": "// 12][:12]",  # tasks that are answered again and again
+        "// 200][:200]": "// 40][:40]",  # of the course's own data, as in the course edition
+    }
     printed = outputs_of_the_book_edition(
         "ch07", tmp_path, monkeypatch, digests, "course-gpt", less
     )
@@ -122,7 +126,10 @@ def test_chapter_6_on_stand_in_messages(tmp_path, monkeypatch):
     content = ("\n".join(lines) + "\n").encode()
     (tmp_path / COLLECTION).write_bytes(content)
     digests = {COLLECTION: hashlib.sha256(content).hexdigest()}
-    printed = outputs_of_the_book_edition("ch06", tmp_path, monkeypatch, digests, "course-gpt")
+    less = {'"all", 3, 6e-4': '"all", 2, 6e-4'}
+    printed = outputs_of_the_book_edition(
+        "ch06", tmp_path, monkeypatch, digests, "course-gpt", less
+    )
     assert "data: book (the book's); model: course-gpt (4,096 tokens)" in printed
     assert f"of {len(lines):,} messages are left" in printed
 

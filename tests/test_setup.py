@@ -85,6 +85,13 @@ def test_make_test_sets_up_once(machine):
     assert "pip" not in make(machine, "lab")[1]
 
 
+def test_the_files_that_are_begun_first_are_there(request):
+    (first,) = [p.FIRST for p in request.config.pluginmanager.get_plugins() if hasattr(p, "FIRST")]
+    assert set(first) <= {path.name for path in ROOT.glob("*/*")} and len(set(first)) == len(first)
+    names = list(dict.fromkeys(item.path.name for item in request.session.items))
+    assert names == sorted(names, key=lambda name: [*first, name].index(name))
+
+
 @pytest.mark.parametrize("changed", ["requirements.txt", "pyproject.toml"])
 def test_changed_pins_are_installed(machine, changed):
     make(machine, "test")

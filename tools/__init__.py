@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from difflib import unified_diff
 from pathlib import Path
 
-import nbformat
+# jsonschema would build a grammar of web addresses for two seconds, which no notebook needs
+sys.modules.setdefault("rfc3987_syntax", None)
+import nbformat  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 MY = "my"  # the reader's folder: no tool and no test looks into it
