@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import Dataset, Sampler
 
 from shared import checkpoints, texts
-from shared.finite import checked_loss, finite, finite_logits, same_length
+from shared.finite import checked_loss, finite, finite_logits, same_length, whole_number
 from shared.gpt_model import GPTModel, check_ids, evaluation_mode
 from shared.pretraining import (
     load_checkpoint,
@@ -215,6 +215,7 @@ def train_step(batch, model, optimizer, device, pad_token_id=50256, class_weight
 def train_classifier_simple(model, train_loader, val_loader, optimizer, device, num_epochs, eval_freq,
         eval_iter, *, pad_token_id=50256, class_weights=None, rate_at=None, checkpoint=None):  # fmt: skip
     """Train. Lists: training and validation losses, then accuracies; last the number of messages seen."""
+    whole_number(eval_freq, "eval_freq")
     log = {"losses": [], "accuracies": [], "seen": 0, "steps": 0, "epochs": 0}
     run = checkpoint and checkpoints.identity(model, train_loader, val_loader, optimizer, checkpoint, epochs=num_epochs,
         every=[eval_freq, eval_iter], pad_token_id=pad_token_id, class_weights=class_weights, rate=rate_at)  # fmt: skip
