@@ -215,7 +215,6 @@ def train_step(batch, model, optimizer, device, pad_token_id=50256, class_weight
 def train_classifier_simple(model, train_loader, val_loader, optimizer, device, num_epochs, eval_freq,
         eval_iter, *, pad_token_id=50256, class_weights=None, rate_at=None, checkpoint=None):  # fmt: skip
     """Train. Lists: training and validation losses, then accuracies; last the number of messages seen."""
-    whole_number(eval_freq, "eval_freq")
     log = {"losses": [], "accuracies": [], "seen": 0, "steps": 0, "epochs": 0}
     run = checkpoint and checkpoints.identity(model, train_loader, val_loader, optimizer, checkpoint, epochs=num_epochs,
         every=[eval_freq, eval_iter], pad_token_id=pad_token_id, class_weights=class_weights, rate=rate_at)  # fmt: skip
@@ -226,7 +225,7 @@ def train_classifier_simple(model, train_loader, val_loader, optimizer, device, 
         for batch in train_loader:
             rate = rate_at(log["steps"]) if rate_at else None
             train_step(batch, model, optimizer, device, pad_token_id, class_weights, rate)
-            if log["steps"] % eval_freq == 0:
+            if log["steps"] % whole_number(eval_freq, "eval_freq") == 0:
                 log["losses"].append([calc_class_loss_loader(one, *few) for one in both])
                 line = "Ep {} (Step {:06d}): Train loss {:.3f}, Val loss {:.3f}"
                 print(line.format(epoch + 1, log["steps"], *log["losses"][-1]))

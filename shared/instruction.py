@@ -272,20 +272,19 @@ def finetune(model, train_loader, val_loader, optimizer, device, num_epochs, pea
 
     With `checkpoint`, a path, the state is saved after each epoch: a run that was stopped goes on there.
     """
-    whole_number(eval_freq, "eval_freq")
-    batches, total = len(train_loader), num_epochs * len(train_loader)
+    every, batches = whole_number(eval_freq, "eval_freq"), len(train_loader)
     run = checkpoint and checkpoints.identity(model, train_loader, val_loader, optimizer, checkpoint,
         num_epochs=num_epochs, batches=batches, peak=peak, eval_freq=eval_freq, dtype=dtype)  # fmt: skip
     first, history = resume(checkpoint, run, model, optimizer)
 
     def rate(step):
-        return learning_rate(step + 1, total, 0.05 * total, peak)
+        return learning_rate(step + 1, num_epochs * batches, 0.05 * (num_epochs * batches), peak)
 
     for epoch in range(first, num_epochs):
         start, recent = epoch * batches, []
         for step, loss in train_epoch(model, train_loader, optimizer, rate, device, start, dtype):
             recent.append(loss)
-            if (step + 1) % eval_freq == 0 or (step + 1) % batches == 0:
+            if (step + 1) % every == 0 or (step + 1) % batches == 0:
                 with reduced(device, dtype):
                     _, loss = evaluate_model(model, [], val_loader, device, None)
                 mean = sum(recent) / len(recent)
