@@ -1,6 +1,7 @@
 """Faults as whole kinds: whose a checkpoint is, what a file really is, texts that no tokenizer can read, numbers
 that are not finite or no counts."""
 
+import argparse
 import datetime
 import functools
 import gzip
@@ -19,7 +20,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from shared import checkpoints, corpus, encodings, files, models, scoring, texts
+from shared import checkpoints, corpus, encodings, files, models, program, scoring, texts
 from shared.attention import MultiHeadAttention, MultiHeadAttentionExplicit
 from shared.classification import (
     BatchesByLength,
@@ -638,3 +639,40 @@ def test_batches_that_make_no_sense():
         generate_batch(new_model(), [[], [5]], 2, END)
     with pytest.raises(ValueError, match=r"leaves no room.*\(prompt 1\)"):
         generate_batch(new_model(), [[5], [5] * 24], 2, END)
+
+
+# --- how a script ends ----------------------------------------------------------------------------
+
+
+class Missing(RuntimeError):
+    """Stands in for AssetError, a file that is not to be had."""
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (ValueError("no items"), "work: no items"),
+        (OSError(28, "No space left"), r"work: \[Errno 28\] No space left"),
+        (Missing("not to be had"), "work: not to be had"),
+        (KeyboardInterrupt(), "work: stopped; the same command goes on after the epoch"),
+    ],
+)
+def test_a_script_ends_in_one_line(error, says):
+    with pytest.raises(SystemExit, match=f"^{says}$"):
+        with program.in_one_line("work", "after the epoch", Missing):
+            raise error
+    with (
+        pytest.raises(KeyError),
+        program.in_one_line("work", ""),
+    ):  # a fault of the script: with its traceback
+        raise KeyError
+
+
+def test_a_number_above_0_at_a_command_line(capsys):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--peak", type=program.positive)
+    assert parser.parse_args(["--peak", "2e-3"]).peak == 2e-3
+    for given, says in ("0", "0 is not above 0"), ("nan", "nan is not above 0"), ("x", "invalid positive value: 'x'"):  # fmt: skip
+        with pytest.raises(SystemExit):
+            parser.parse_args(["--peak", given])
+        assert f"argument --peak: {says}" in capsys.readouterr().err
