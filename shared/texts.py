@@ -154,6 +154,7 @@ def check_messages(table, name, classes: dict[str, int]) -> None:
             raise ValueError(f"{where} is no text, but {text!r}: make it a string")
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"{where} is empty: delete it, or give it a text")
+        encodable(text, where)
         if holds_rows(text, classes):
             raise ValueError(f"{where} holds further ones: a quotation mark in it is not closed")
     if len({classes[str(label)] for label in table["label"]}) < 2:

@@ -6,6 +6,7 @@ import datetime
 import functools
 import gzip
 import io
+import json
 import os
 import pickle
 import time
@@ -20,7 +21,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from shared import checkpoints, corpus, encodings, files, models, program, scoring, texts
+from shared import checkpoints, corpus, editions, encodings, files, models, program, scoring, texts
 from shared.attention import MultiHeadAttention, MultiHeadAttentionExplicit
 from shared.classification import (
     BatchesByLength,
@@ -400,7 +401,9 @@ ENCODERS = {
 def test_half_a_character_is_named(kind):
     for tokenizer in BYTES, encodings.course_encoding():
         for text, half in ("ab\ud83dc", "'\\\\ud83d'"), ("\udcff", "'\\\\udcff'"):
-            says = f"^character [0-9]+ of the text, {half}, is half of one .*cannot be encoded"
+            says = (
+                f"^character [0-9]+ of the t[a-z0-9, ]+, {half}, is half of one .*cannot be encoded"
+            )
             with pytest.raises(ValueError, match=says):
                 ENCODERS[kind](text, tokenizer)
 
@@ -426,6 +429,21 @@ def test_what_can_be_encoded_is():
     same = pickle.loads(pickle.dumps(BYTES))  # a loader's workers get one
     with pytest.raises(ValueError, match="half of one"):
         same.encode("\ud800")
+
+
+def test_where_half_a_character_stands_in_a_file(tmp_path):
+    with pytest.raises(
+        ValueError, match="^character 4 of the table, message 3, '.*', is half of one"
+    ):
+        SpamDataset(MESSAGES.assign(text=[*"ab", "win \ud800", *"defgh"]), BYTES)
+    path, entry = tmp_path / "mine.json", {"instruction": "a", "input": "", "output": "b"}
+    for output, says in ("b\ud83d", "character 1 of .*mine.json: entry 1, 'output'"), ("🫖", None):
+        path.write_text(json.dumps([entry, entry | {"output": output}]))
+        if says is None:  # JSON writes such a character as two halves, and reads it as one
+            assert editions.read_instructions(path)[1]["output"] == output
+        else:
+            with pytest.raises(ValueError, match=says):
+                editions.read_instructions(path)
 
 
 def test_a_corpus_names_the_file_with_blanks(tmp_path):
