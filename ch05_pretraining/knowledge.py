@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import apart
 from sheets import helpers
 from sheets.helpers import tokens_in
 
@@ -80,14 +81,7 @@ def all_known() -> Iterator[Fact]:
 
 def reserved(fact: Fact) -> bool:
     """Whether chapter 7 asks for the fact in its test: it is told, and no training text asks for it."""
-    families = reserved_items()["families"]
-    if fact.family == "antonym":
-        return [fact.subject, fact.answer] in families["antonym"]["rows"]
-    if fact.family == "categories":
-        return fact.subject in families["categories"][fact.answer]
-    if fact.family == "rhyme":
-        return fact.subject in families["rhyme"]["word: rhymes"]
-    return [fact.relation, fact.subject, fact.answer] in families["facts"]["rows"]
+    return fact.answer.lower() in apart.reserved().get(fact.subject.lower(), ())
 
 
 @functools.cache

@@ -39,6 +39,7 @@ from tqdm import tqdm
 from shared.corpus import HELD_OUT
 from shared.files import landing
 from shared.optimizers import make_optimizers
+from shared.program import positive
 
 
 @contextmanager
@@ -140,13 +141,6 @@ def pretrain(run):
     if run.rank == 0 and done:
         print(f"{run.out}: {', '.join(f'{k} {v}' for k, v in state['rows'][-1].items())}")
     return done
-
-
-def positive(text):
-    """A number above 0, for argparse."""
-    if not (number := float(text)) > 0:
-        raise ValueError
-    return number
 
 
 def corpus(text):

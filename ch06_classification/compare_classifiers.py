@@ -15,7 +15,6 @@ if __name__ == "__main__":  # first of all: what follows takes seconds to import
 import argparse
 import functools
 import re
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +32,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline, make_union
 from torch.utils.data import DataLoader
 
-from shared import editions, encodings, files, models
+from shared import editions, encodings, files, models, program
 from shared.assets import AssetError
 from shared.classification import (
     SpamDataset,
@@ -269,13 +268,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=OUT, help="the table to write or complete")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW")
     options = parser.parse_args(arguments)
-    try:
+    with program.in_one_line("compare_classifiers", "with what is missing", AssetError):
         table = compare(options.out, {name: ROWS[name] for name in options.rows}, Data())
         seal(options.out)
-    except (ValueError, OSError, AssetError) as error:
-        sys.exit(f"compare_classifiers: {error}")
-    except KeyboardInterrupt:
-        sys.exit("compare_classifiers: interrupted; the same command goes on with what is missing")
     shown = ["accuracy", "precision", "recall", "F1", "average_precision"]
     print(table.groupby(["cases", "row"], sort=False)[shown].agg(["mean", "std"]).round(3))
 

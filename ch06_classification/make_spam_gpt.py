@@ -18,7 +18,6 @@ if __name__ == "__main__":  # first of all: what follows takes seconds to import
 import argparse
 import functools
 import hashlib
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,7 +27,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader
 
-from shared import editions, encodings, models
+from shared import editions, encodings, models, program
 from shared.assets import AssetError
 from shared.classification import (
     BatchesByLength,
@@ -228,12 +227,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if min(options.reading_epochs, options.epochs) < 1:
         parser.error("--reading-epochs and --epochs must be at least 1")
-    try:
+    with program.in_one_line("make_spam_gpt", "after the last whole epoch", AssetError):
         make(options.out, options.seed, options.reading_epochs, options.epochs)
-    except (ValueError, OSError, AssetError) as error:
-        sys.exit(f"make_spam_gpt: {error}")
-    except KeyboardInterrupt:
-        sys.exit("make_spam_gpt: interrupted; the same command goes on after the last whole epoch")
 
 
 if __name__ == "__main__":

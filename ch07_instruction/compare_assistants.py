@@ -13,7 +13,6 @@ if __name__ == "__main__":  # first of all: what follows takes seconds to import
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +21,8 @@ import make_instructions
 import pandas as pd
 import torch
 
-from shared import assets, editions, encodings, files, instruction, models
+from shared import editions, encodings, files, instruction, models, program
+from shared.assets import AssetError
 from shared.files import landing, seal
 from shared.gpt_model import GPTModel
 from shared.pretraining import initialise
@@ -131,7 +131,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=HERE / "compare.csv")
     options = parser.parse_args(arguments)
-    try:
+    with program.in_one_line("compare_assistants", "with what is missing", AssetError):
         tokenizer = encodings.course_encoding()
         entries = editions.read_instructions(editions.INSTRUCTIONS)
         table = known_rows(options.out, entries)
@@ -145,10 +145,6 @@ def main(arguments: list[str] | None = None) -> None:
         seal(options.out)
         everything = table[table.family == "all"].set_index(["setting", "seed"])
         print(everything[["exact", "exact_low", "exact_high", "rouge_l"]])
-    except (ValueError, OSError, assets.AssetError) as error:
-        sys.exit(f"compare_assistants: {error}")
-    except KeyboardInterrupt:
-        sys.exit("compare_assistants: stopped; the same command goes on")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import argparse
 import functools
 import hashlib
 import random
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +25,8 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from shared import assets, editions, encodings, models
+from shared import editions, encodings, models, program
+from shared.assets import AssetError
 from shared.classification import BatchesByLength
 from shared.files import written_by
 from shared.instruction import (
@@ -168,13 +168,6 @@ def whole(least: int) -> Callable[[str], int]:
     return number
 
 
-def positive(text: str) -> float:
-    """A number above 0, for argparse."""
-    if not (found := float(text)) > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return found
-
-
 def make_assistant(options) -> None:
     """The whole way: items, training, files, validation. ValueError where the folder holds anything but this run's."""
     tokenizer = encodings.tokenizer()
@@ -235,7 +228,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--start", type=Path, help="folder that an earlier run made, to go on from")
     add("--epochs", type=whole(1), default=2, help="times through all items")
     add("--batch", type=whole(1), default=32, help="items in a step")
-    add("--peak", type=positive, default=8e-4, help="highest learning rate")
+    add("--peak", type=program.positive, default=8e-4, help="highest learning rate")
     add(
         "--extra",
         type=whole(0),
@@ -244,12 +237,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     add("--seed", type=int, default=123, help="of the order, and of the further items")
     options = parser.parse_args(arguments)
-    try:
+    with program.in_one_line("make_assistant", "after the last whole epoch", AssetError):
         make_assistant(options)
-    except (ValueError, OSError, assets.AssetError) as error:
-        sys.exit(f"make_assistant: {error}")
-    except KeyboardInterrupt:
-        sys.exit("make_assistant: stopped; the same command goes on after the last whole epoch")
 
 
 if __name__ == "__main__":

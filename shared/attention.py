@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from shared.finite import whole_number
+
 __all__ = ["SelfAttention_v1", "SelfAttention_v2", "future_mask", "influence",
     "check_input", "drop_mask", "CausalAttention", "MultiHeadAttentionWrapper",
     "split_heads", "merge_heads", "causal_weights", "MultiHeadAttentionExplicit",
@@ -172,7 +174,7 @@ class MultiHeadAttentionExplicit(nn.Module):
 
     def __init__(self, d_in, d_out, context_length, dropout, num_heads, qkv_bias=False):
         super().__init__()
-        if num_heads < 1 or d_out % num_heads != 0:
+        if d_out % whole_number(num_heads, "num_heads") != 0:
             raise ValueError(f"d_out ({d_out}) is not divisible by num_heads ({num_heads})")
         self.d_in, self.d_out, self.context_length = d_in, d_out, context_length
         self.num_heads, self.head_dim = num_heads, d_out // num_heads

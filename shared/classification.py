@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import Dataset, Sampler
 
 from shared import checkpoints, texts
-from shared.finite import checked_loss, finite, finite_logits, same_length
+from shared.finite import checked_loss, finite, finite_logits, same_length, whole_number
 from shared.gpt_model import GPTModel, check_ids, evaluation_mode
 from shared.pretraining import (
     load_checkpoint,
@@ -225,7 +225,7 @@ def train_classifier_simple(model, train_loader, val_loader, optimizer, device, 
         for batch in train_loader:
             rate = rate_at(log["steps"]) if rate_at else None
             train_step(batch, model, optimizer, device, pad_token_id, class_weights, rate)
-            if log["steps"] % eval_freq == 0:
+            if log["steps"] % whole_number(eval_freq, "eval_freq") == 0:
                 log["losses"].append([calc_class_loss_loader(one, *few) for one in both])
                 line = "Ep {} (Step {:06d}): Train loss {:.3f}, Val loss {:.3f}"
                 print(line.format(epoch + 1, log["steps"], *log["losses"][-1]))

@@ -11,7 +11,7 @@ from pathlib import Path
 from shared.editions import ROOT
 from shared.encodings import END_OF_TEXT
 from shared.files import sha256
-from shared.texts import as_text, read_rows
+from shared.texts import as_text, encodable, read_rows
 
 BETWEEN = re.compile(rf"^[ \t]*{re.escape(END_OF_TEXT)}[ \t]*$", re.MULTILINE)
 
@@ -63,6 +63,7 @@ def read_documents(place: Path) -> list[Document]:
     documents = []
     for path in paths:
         works = [work.strip() for work in BETWEEN.split(plain(_read(path))) if work.strip()]
+        works = [encodable(work, f"a work in {path}") for work in works]
         if any(END_OF_TEXT in work for work in works):  # it would be learnt as ordinary text
             raise ValueError(f"{path} has {END_OF_TEXT} within a line: give it a line of its own")
         names = _titles(path.with_name("works.tsv")).get(path.name.split(".")[0], [])

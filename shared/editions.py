@@ -14,7 +14,7 @@ import random
 from pathlib import Path
 
 from shared import assets
-from shared.texts import read_text
+from shared.texts import encodable, read_text
 
 ROOT = Path(__file__).parent.parent
 CHAPTER_2 = ROOT / "ch02_text_data"
@@ -114,6 +114,7 @@ def read_instructions(
         for key in keys:
             if not isinstance(found.get(key), str):
                 raise ValueError(f"{path}: entry {i} has no text under {key!r}")
+            encodable(found[key], f"{path}: entry {i}, {key!r}")
         if not found["instruction"].strip():
             raise ValueError(f"{path}: entry {i} has an empty instruction")
     return [{"accept": []} | entry for entry in entries]

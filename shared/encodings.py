@@ -9,6 +9,7 @@ import tiktoken
 
 from shared import assets, editions
 from shared.files import CONFIG, sha256
+from shared.texts import encodable
 
 COURSE_TOKENIZER = editions.CHAPTER_2 / "course_tokenizer.txt"
 COURSE_TOKENIZER_2 = editions.CHAPTER_2 / "course_tokenizer_2.txt"
@@ -20,6 +21,19 @@ GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?
 # how two lines of a tokenizer's file begin; the pattern's stands below the checksum's, which is of it, too
 SPLIT_PATTERN = "# Split pattern: "
 CHECKSUM = "# SHA-256 of the lines below: "
+
+
+class Encoding(tiktoken.Encoding):
+    """tiktoken's, but ValueError for a text that it would crash on, or change without a word: see `encodable`."""
+
+    def encode_ordinary(self, text):
+        return super().encode_ordinary(encodable(text))
+
+    def encode(self, text, **special):
+        return super().encode(encodable(text), **special)
+
+    def encode_to_numpy(self, text, **special):
+        return super().encode_to_numpy(encodable(text), **special)
 
 
 def tokenizer() -> tiktoken.Encoding:
@@ -108,7 +122,7 @@ def visible_bytes() -> dict[int, str]:
 def _encoding(name: str, ranks: dict[bytes, int], pattern: str = GPT2_PATTERN) -> tiktoken.Encoding:
     """As chapter 2's `make_encoding`, which checks the ranks; these come from files whose checksums were compared."""
     special = {END_OF_TEXT: len(ranks)}
-    return tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
+    return Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
 
 
 def _tokenizer(path: Path) -> tuple[str, list[str]]:

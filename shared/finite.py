@@ -1,4 +1,4 @@
-"""Numbers that are not finite: refused where they first appear, before anything is built on them."""
+"""Numbers that are not finite, or no counts: refused where they first appear, before anything is built on them."""
 
 import warnings
 
@@ -11,6 +11,13 @@ def finite(tensor: torch.Tensor, what: str, hint: str = "") -> torch.Tensor:
         found = tensor[~good].flatten()[0].item()
         raise ValueError(f"{what} is not finite ({found}){hint and ': '}{hint}")
     return tensor
+
+
+def whole_number(number, what: str):
+    """The number itself; ValueError, with what it is called, unless it is a whole number above 0, of any library."""
+    if not hasattr(number, "__index__") or number < 1:
+        raise ValueError(f"{what} is {number!r}; a whole number above 0 is needed")
+    return number
 
 
 def checked_loss(loss: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from shared import checkpoints
 from shared.attention import future_mask
+from shared.finite import whole_number
 from shared.gpt_model import (
     KVCache,
     evaluation_mode,
@@ -37,7 +38,7 @@ __all__ = ["check_instruction", "format_input", "format_prompt", "short_prompt",
 # ch07.ipynb: check-instruction
 def check_instruction(entry):
     """Raise ValueError unless the entry says what is to be done."""
-    if not (entry.get("instruction") or "").strip():
+    if not str(entry.get("instruction") or "").strip():
         raise ValueError(f"there is no instruction in {entry}: say what is to be done")
 
 
@@ -194,6 +195,8 @@ def generate_batch(model, prompts, max_new_tokens, eos_id):
 
     Where the longest prompt and its answer fill the context, all answers end. ValueError: no room at all.
     """
+    if not prompts:
+        return []
     context, device = model.pos_emb.num_embeddings, model.pos_emb.weight.device
     check_room(prompts, context)
     T = max(map(len, prompts))
@@ -269,19 +272,21 @@ def finetune(model, train_loader, val_loader, optimizer, device, num_epochs, pea
 
     With `checkpoint`, a path, the state is saved after each epoch: a run that was stopped goes on there.
     """
-    batches, total = len(train_loader), num_epochs * len(train_loader)
+    every, batches = whole_number(eval_freq, "eval_freq"), len(train_loader)
     run = checkpoint and checkpoints.identity(model, train_loader, val_loader, optimizer, checkpoint,
         num_epochs=num_epochs, batches=batches, peak=peak, eval_freq=eval_freq, dtype=dtype)  # fmt: skip
     first, history = resume(checkpoint, run, model, optimizer)
 
     def rate(step):
-        return learning_rate(step + 1, total + 1, 0.05 * total, peak)
+        return learning_rate(
+            step + 1, num_epochs * batches + 1, 0.05 * (num_epochs * batches), peak
+        )
 
     for epoch in range(first, num_epochs):
         start, recent = epoch * batches, []
         for step, loss in train_epoch(model, train_loader, optimizer, rate, device, start, dtype):
             recent.append(loss)
-            if (step + 1) % eval_freq == 0 or (step + 1) % batches == 0:
+            if (step + 1) % every == 0 or (step + 1) % batches == 0:
                 with reduced(device, dtype):
                     _, loss = evaluate_model(model, [], val_loader, device, None)
                 mean = sum(recent) / len(recent)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from shared import checkpoints, files
-from shared.finite import checked_loss, finite_logits, finite_weights
+from shared.finite import checked_loss, finite_logits, finite_weights, whole_number
 from shared.gpt_model import (
     GPT_CONFIG_124M,
     KVCache,
@@ -87,6 +87,7 @@ def generate_and_print_sample(model, tokenizer, device, start_context):
 def train_model_simple(model, train_loader, val_loader, optimizer, device, num_epochs,
                        eval_freq, eval_iter, start_context, tokenizer):  # fmt: skip
     """Train; evaluate every eval_freq steps. Lists: training losses, validation losses, tokens seen."""
+    whole_number(eval_freq, "eval_freq")  # a ValueError before the training, not in its midst
     train_losses, val_losses, track_tokens_seen = [], [], []
     tokens_seen, global_step = 0, -1
     for epoch in range(num_epochs):

@@ -1,4 +1,4 @@
-"""How every script of the course begins: help at once, and output that no letter can stop.
+"""How every script of the course begins and ends: help at once, output that no letter can stop, errors in one line.
 
 if __name__ == "__main__":  # above the imports, since they take seconds
     from shared import program
@@ -6,8 +6,10 @@ if __name__ == "__main__":  # above the imports, since they take seconds
     program.begin()
 """
 
+import argparse
 import importlib.machinery
 import sys
+from contextlib import contextmanager
 
 SLOW = "torch pandas numpy safetensors sklearn matplotlib tiktoken regex pooch requests tqdm transformers".split()
 
@@ -28,6 +30,25 @@ def printable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+
+
+@contextmanager
+def in_one_line(script: str, goes_on: str, *errors):
+    """In the block an error in the input or on the disk, or one of `errors`, ends the script in one line, without a
+    traceback; so does Ctrl-C, which says how the same command goes on."""
+    try:
+        yield
+    except (ValueError, OSError, *errors) as error:
+        sys.exit(f"{script}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"{script}: stopped; the same command goes on {goes_on}")
+
+
+def positive(text: str) -> float:
+    """A number above 0, for argparse."""
+    if not (number := float(text)) > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
 
 
 class StandIns:

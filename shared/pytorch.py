@@ -113,6 +113,8 @@ def train_network(model, loader, num_epochs, lr, loss_function=F.cross_entropy):
             optimizer.step()
             total += loss.item() * len(labels)  # .item(): a number, without the graph behind it
             count += len(labels)
+        if not count:
+            raise ValueError("the loader gave no batch: there is nothing to learn from")
         # per example, as the last batch may be smaller
         losses.append(total / count)
     return losses

@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from shared import encodings
+from shared.texts import encodable
 
 __all__ = ["split_words", "SimpleTokenizerV1", "SimpleTokenizerV2",
     "most_frequent_pair", "merge_pair", "GPT2_SPLIT_PATTERN", "split_into_chunks",
@@ -90,6 +91,7 @@ GPT2_SPLIT_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+
 
 def split_into_chunks(text, special_tokens=(), *, pattern=GPT2_SPLIT_PATTERN):
     """Cut a text at its special tokens, which are dropped, and then by the pattern."""
+    encodable(text)  # half a character has no bytes: ValueError
     special = "|".join(map(regex.escape, special_tokens))
     parts = regex.split(special, text) if special else [text]
     return [chunk for part in parts for chunk in regex.findall(pattern, part)]
@@ -180,7 +182,7 @@ def make_encoding(name, ranks, special_tokens=("<|endoftext|>",), *, pattern=GPT
     single_bytes = {bytes([byte]) for byte in range(256)}  # without one, tiktoken would crash on it
     if sorted(ranks.values()) != list(range(len(ranks))) or not single_bytes <= set(ranks):
         raise ValueError("the ranks must be 0, 1, 2, ..., and all 256 single bytes must be there")
-    return tiktoken.Encoding(
+    return encodings.Encoding(  # tiktoken's, which says why where it cannot encode
         name,
         pat_str=pattern,
         mergeable_ranks=ranks,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SAVE_AS = "save it as UTF-8 (Excel: CSV UTF-8; Notepad: Save as, Encoding)"
+BLANKS = 500_000  # in a row; the split pattern's search ends the program from a million on
 MARKS = {  # the longer first: UTF-32's mark begins with UTF-16's
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
@@ -45,6 +46,26 @@ def unbroken(text: str, name) -> str:
     if re.search("[\ud800-\udfff]", text):
         raise ValueError(f"{name} is not UTF-8: type it anew, or set the terminal to UTF-8")
     return text.lstrip("\ufeff")
+
+
+def encodable(text: str, name="the text") -> str:
+    """The text itself; ValueError, with its name and the place, where no tokenizer could read it.
+
+    That is where half of a character stands, which UTF-8 cannot hold, or so much white space in a row (from half a
+    million on, and always from a million) that the search for chunks would run out of memory and end the program.
+    """
+    if not text.isascii() and (half := re.search("[\ud800-\udfff]", text)):
+        raise ValueError(
+            f"character {half.start():,} of {name}, {half[0]!r}, is half of one (a lone surrogate) and cannot be "
+            "encoded: delete it, or look for where the text was cut or read with a wrong encoding"
+        )
+    for start in range(0, len(text) - BLANKS + 1, BLANKS):
+        if text[start : start + BLANKS].isspace():
+            raise ValueError(
+                f"from character {start:,} on {name} has {BLANKS:,} blanks in a row, or more, which no tokenizer "
+                "here can read: shorten them"
+            )
+    return text
 
 
 def read_rows(path, columns: tuple[str, ...]) -> list[dict[str, str]]:
@@ -99,7 +120,8 @@ def as_table(source, as_text: tuple[str, ...]):
 def check_parts(*sizes: int | None) -> None:
     """Raise ValueError where a part that was asked for, and is not None, would be empty."""
     if 0 in sizes:
-        raise ValueError(f"there are too few texts: one of the parts is empty, of {sizes}")
+        found = [int(size) for size in sizes if size is not None]
+        raise ValueError(f"there are too few texts: one of the parts is empty, of {found}")
 
 
 def check_size(message: str, count: int, most: int) -> None:
@@ -132,6 +154,7 @@ def check_messages(table, name, classes: dict[str, int]) -> None:
             raise ValueError(f"{where} is no text, but {text!r}: make it a string")
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"{where} is empty: delete it, or give it a text")
+        encodable(text, where)
         if holds_rows(text, classes):
             raise ValueError(f"{where} holds further ones: a quotation mark in it is not closed")
     if len({classes[str(label)] for label in table["label"]}) < 2:

@@ -1,9 +1,12 @@
-"""Faults as whole kinds: whose a checkpoint is, what a file really is, and numbers that are not finite."""
+"""Faults as whole kinds: whose a checkpoint is, what a file really is, texts that no tokenizer can read, numbers
+that are not finite or no counts."""
 
+import argparse
 import datetime
 import functools
 import gzip
 import io
+import json
 import os
 import pickle
 import time
@@ -18,7 +21,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from shared import checkpoints, files, models, scoring
+from shared import checkpoints, corpus, editions, encodings, files, models, program, scoring, texts
+from shared.attention import MultiHeadAttention, MultiHeadAttentionExplicit
 from shared.classification import (
     BatchesByLength,
     SpamDataset,
@@ -27,7 +31,9 @@ from shared.classification import (
     choose_threshold,
     classifier_from,
     confusion_matrix,
+    random_split,
     scores,
+    spam_probability,
     train_classifier_simple,
     train_only,
     train_step,
@@ -35,10 +41,13 @@ from shared.classification import (
 from shared.finite import checked_loss
 from shared.gpt_model import GPTModel, generate_text_cached, generate_text_simple
 from shared.instruction import (
+    InstructionDataset,
     custom_collate_fn,
     finetune,
+    format_prompt,
     generate_batch,
     reduced,
+    short_prompt,
     stream_response,
     train_epoch,
 )
@@ -49,10 +58,18 @@ from shared.pretraining import (
     load_weights_into_gpt,
     next_token_probabilities,
     save_checkpoint,
+    text_to_token_ids,
     train_model_simple,
 )
 from shared.pytorch import compute_accuracy, finite_differences, train_network
-from shared.text_data import make_encoding
+from shared.text_data import (
+    GPTDatasetV1,
+    bpe_encode,
+    encode_to_tensor,
+    make_encoding,
+    train_bpe,
+    train_bpe_simple,
+)
 
 BYTES = make_encoding("bytes", {bytes([byte]): byte for byte in range(256)})
 END = BYTES.eot_token
@@ -358,7 +375,84 @@ def test_a_file_that_is_locked_for_a_moment_is_written(tmp_path, monkeypatch):
     assert (tmp_path / "a.json").read_text() == "[\n 1\n]" and slept
 
 
-# --- numbers that are not finite ------------------------------------------------------------------
+# --- texts that no tokenizer can read -------------------------------------------------------------
+
+RANKS = {bytes([byte]): byte for byte in range(256)}
+ENCODERS = {
+    "train_bpe": lambda text, _: train_bpe(text, 260),
+    "train_bpe_simple": lambda text, _: train_bpe_simple(text, 260),
+    "bpe_encode": lambda text, _: bpe_encode(text, RANKS),
+    "encode": lambda text, tokenizer: tokenizer.encode(text),
+    "encode with a special token": lambda text, tokenizer: tokenizer.encode(text, allowed_special="all"),
+    "encode_ordinary": lambda text, tokenizer: tokenizer.encode_ordinary(text),
+    "encode_to_numpy": lambda text, tokenizer: tokenizer.encode_to_numpy(text),
+    "encode_batch": lambda text, tokenizer: tokenizer.encode_ordinary_batch(["a", text]),
+    "encode_to_tensor": encode_to_tensor,
+    "GPTDatasetV1": lambda text, tokenizer: GPTDatasetV1(text, tokenizer, 2, 2),
+    "text_to_token_ids": text_to_token_ids,
+    "SpamDataset": lambda text, tokenizer: SpamDataset(MESSAGES.assign(text=f"win {text} now"), tokenizer),
+    "spam_probability": lambda text, tokenizer: spam_probability(text, new_model(), tokenizer, "cpu"),
+    "InstructionDataset": lambda text, tokenizer: InstructionDataset([{"instruction": "a", "output": text}], tokenizer),
+    "stream_response": lambda text, tokenizer: list(stream_response(new_model(), {"instruction": text}, tokenizer)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_half_a_character_is_named(kind):
+    for tokenizer in BYTES, encodings.course_encoding():
+        for text, half in ("ab\ud83dc", "'\\\\ud83d'"), ("\udcff", "'\\\\udcff'"):
+            says = (
+                f"^character [0-9]+ of the t[a-z0-9, ]+, {half}, is half of one .*cannot be encoded"
+            )
+            with pytest.raises(ValueError, match=says):
+                ENCODERS[kind](text, tokenizer)
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "\t", "\r\n", "\u3000", " \u00a0"])
+def test_a_million_blanks_are_named(blank, capfd):
+    """tiktoken would end the program, with forty lines of its own: no Exception, so nothing could catch it."""
+    many = blank * (10**6 // len(blank) + 1)
+    for text in (many, f"one{many}", f"{many}two", f"one\n{many}two"):
+        for kind in ENCODERS.keys() - {"spam_probability", "stream_response"}:
+            with pytest.raises(ValueError, match="from character [0-9,]+ on .* blanks in a row"):
+                ENCODERS[kind](text, BYTES)
+    assert "panicked" not in capfd.readouterr().err
+
+
+def test_what_can_be_encoded_is():
+    blanks = " " * (texts.BLANKS - 1)
+    for text in ("👩‍🔬 é\ufffd", "", blanks, f"a{blanks}b", "a" * 10**6):
+        ids = BYTES.encode(text)
+        assert BYTES.decode(ids) == text and BYTES.encode_ordinary(text) == ids
+        assert BYTES.encode_to_numpy(text).tolist() == ids
+    assert texts.encodable(blanks) is blanks
+    same = pickle.loads(pickle.dumps(BYTES))  # a loader's workers get one
+    with pytest.raises(ValueError, match="half of one"):
+        same.encode("\ud800")
+
+
+def test_where_half_a_character_stands_in_a_file(tmp_path):
+    with pytest.raises(
+        ValueError, match="^character 4 of the table, message 3, '.*', is half of one"
+    ):
+        SpamDataset(MESSAGES.assign(text=[*"ab", "win \ud800", *"defgh"]), BYTES)
+    path, entry = tmp_path / "mine.json", {"instruction": "a", "input": "", "output": "b"}
+    for output, says in ("b\ud83d", "character 1 of .*mine.json: entry 1, 'output'"), ("🫖", None):
+        path.write_text(json.dumps([entry, entry | {"output": output}]))
+        if says is None:  # JSON writes such a character as two halves, and reads it as one
+            assert editions.read_instructions(path)[1]["output"] == output
+        else:
+            with pytest.raises(ValueError, match=says):
+                editions.read_instructions(path)
+
+
+def test_a_corpus_names_the_file_with_blanks(tmp_path):
+    (tmp_path / "a.txt").write_text("fine\n<|endoftext|>\n" + "x" + "\n" * 10**6 + "y")
+    with pytest.raises(ValueError, match="on a work in .*a.txt has .* blanks in a row"):
+        corpus.read_documents(tmp_path)
+
+
+# --- numbers that are not finite, and no counts ------------------------------------------------------------------
 
 
 def damaged(number=NAN, name="final_norm.scale"):
@@ -437,6 +531,43 @@ def test_probabilities_of_nothing_are_refused():
                 next_token_probabilities(torch.tensor([row, [0.0, 0.0]]).view(2, 2), temperature)
     ruled_out = next_token_probabilities(torch.tensor([[-INF, 0.0, 0.0]]))
     assert ruled_out.tolist() == [[0, 0.5, 0.5]]
+
+
+@pytest.mark.parametrize("count", [0, -1, 0.5, 2.0, None, "5"])
+def test_what_is_no_count_is_refused(count):
+    model, item = new_model(), (IDS, torch.tensor([1]))
+    before, optimizer = model.tok_emb.weight.clone(), torch.optim.SGD(model.parameters(), lr=1)
+    with pytest.raises(ValueError, match=r"eval_freq is .*a whole number above 0 is needed"):
+        train_model_simple(model, [(IDS, IDS)], [], optimizer, "cpu", 1, count, 1, "a", BYTES)
+    with pytest.raises(ValueError, match="eval_freq is"):
+        finetune(model, [(IDS, IDS)], [], optimizer, "cpu", 1, 1e-2, eval_freq=count)
+    assert model.tok_emb.weight.equal(before)
+    with pytest.raises(ValueError, match="eval_freq is"):
+        train_classifier_simple(
+            model, [item], [item], optimizer, "cpu", 1, count, 1, pad_token_id=END
+        )
+    for attention in MultiHeadAttentionExplicit, MultiHeadAttention:
+        with pytest.raises(ValueError, match="num_heads is .*a whole number above 0 is needed"):
+            attention(4, 4, 8, 0.0, count)
+
+
+def test_a_count_of_any_library():
+    for number in (2, np.int64(2), torch.tensor(2)):
+        MultiHeadAttention(4, 4, 8, 0.0, number)(torch.ones(1, 2, 4))
+    losses = train_model_simple(new_model(), [(IDS, IDS)] * 3, [(IDS, IDS)], torch.optim.SGD(new_model().parameters(), lr=1), "cpu", 1, np.int64(2), 1, "a", BYTES)  # fmt: skip
+    assert len(losses[0]) == 2
+
+
+def test_loaders_and_lists_without_anything():
+    with pytest.raises(ValueError, match="the loader gave no batch"):
+        train_network(nn.Linear(2, 2), [], 1, lr=0.1)
+    assert generate_batch(new_model(), [], 2, END) == []
+    with pytest.raises(ValueError, match=r"too few texts.*of \[1, 0, 1\]"):
+        random_split(MESSAGES[:2], 0.5, 0.2)
+    for prompt in short_prompt, format_prompt:
+        assert "5" in prompt({"instruction": 5})
+        with pytest.raises(ValueError, match="no instruction"):
+            prompt({"instruction": None})
 
 
 def test_losses_weights_and_scores_that_are_not_finite():
@@ -526,3 +657,40 @@ def test_batches_that_make_no_sense():
         generate_batch(new_model(), [[], [5]], 2, END)
     with pytest.raises(ValueError, match=r"leaves no room.*\(prompt 1\)"):
         generate_batch(new_model(), [[5], [5] * 24], 2, END)
+
+
+# --- how a script ends ----------------------------------------------------------------------------
+
+
+class Missing(RuntimeError):
+    """Stands in for AssetError, a file that is not to be had."""
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (ValueError("no items"), "work: no items"),
+        (OSError(28, "No space left"), r"work: \[Errno 28\] No space left"),
+        (Missing("not to be had"), "work: not to be had"),
+        (KeyboardInterrupt(), "work: stopped; the same command goes on after the epoch"),
+    ],
+)
+def test_a_script_ends_in_one_line(error, says):
+    with pytest.raises(SystemExit, match=f"^{says}$"):
+        with program.in_one_line("work", "after the epoch", Missing):
+            raise error
+    with (
+        pytest.raises(KeyError),
+        program.in_one_line("work", ""),
+    ):  # a fault of the script: with its traceback
+        raise KeyError
+
+
+def test_a_number_above_0_at_a_command_line(capsys):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--peak", type=program.positive)
+    assert parser.parse_args(["--peak", "2e-3"]).peak == 2e-3
+    for given, says in ("0", "0 is not above 0"), ("nan", "nan is not above 0"), ("x", "invalid positive value: 'x'"):  # fmt: skip
+        with pytest.raises(SystemExit):
+            parser.parse_args(["--peak", given])
+        assert f"argument --peak: {says}" in capsys.readouterr().err
