@@ -27,7 +27,7 @@ help:
 	@echo "make test           check everything: style, promotion, unit tests, every notebook"
 	@echo "make test-threads   every notebook again, with one thread and with two"
 	@echo "make fetch          download what the book edition needs"
-	@echo "make site           the course as static pages, in the folder _site"
+	@echo "make site           the course as static pages, in _site (STUDENTS=1: without solutions, in _site-students)"
 	@echo "for authors:"
 	@echo "make promote        rewrite what comes from notebooks: modules, exercises, glossary"
 	@echo "make run            promote, then execute all notebooks in place (NOTEBOOKS=... for some)"
@@ -86,7 +86,7 @@ test-threads: .venv/test.stamp
 	OMP_NUM_THREADS=2 $(PY) -m pytest $(NOTEBOOKS)
 
 site: .venv/test.stamp
-	$(PY) -m tools.site
+	$(PY) -m tools.site $(if $(STUDENTS),--students)
 
 promote: .venv/test.stamp
 	$(PY) -m tools.promote

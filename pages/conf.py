@@ -2,6 +2,8 @@
 
 import html
 import os
+import re
+from pathlib import PurePosixPath
 
 import tools  # noqa: F401 (MyST-NB starts faster after it)
 
@@ -13,7 +15,9 @@ from sphinx.util.docutils import SphinxDirective
 project = "Build a large language model"
 html_title = project
 project_copyright = "the authors of the course; code and texts: Apache License 2.0"
-extensions = ["myst_nb"]
+extensions = ["myst_nb", "sphinx_copybutton"]
+copybutton_selector = "div.highlight:not(.cell_output *) pre"  # code, no outputs
+templates_path = ["templates"]
 nb_execution_mode = "off"  # the notebooks hold their outputs
 nb_ipywidgets_js = {}  # a CDN would serve it
 nb_merge_streams = True
@@ -26,6 +30,7 @@ myst_heading_slug_func = "tools.site_check.page_anchor"
 html_theme = "furo"
 html_static_path = ["static", os.environ["PAGES_SCRIPTS"]]
 html_css_files = ["style.css"]
+html_js_files = [("scroll.js", {"defer": "defer"})]
 html_copy_source = False
 html_show_sourcelink = False
 html_use_index = False
@@ -56,12 +61,29 @@ def render_image_with_alt(self, data):
     return [image]
 
 
+def accessible(page):
+    """A page's HTML, mended where Sphinx, furo and myst-nb leave a screen reader without a word.
+
+    The titles in the list of pages have a level, its two sidebars names of their own, "Show the solution"
+    is read out as it is written, and a table's empty corner is not announced as a heading.
+    """
+    page = re.sub(r'role="heading"(?! aria-level)', 'role="heading" aria-level="2"', page)
+    for place, name in {"sidebar": "All pages", "toc": "This page"}.items():
+        aside = f'class="{place}-drawer'
+        page = page.replace(f"<aside {aside}", f'<aside aria-label="{name}" {aside}')
+    page = page.replace(' aria-label="Toggle hidden content"', "")
+    return re.sub(r"<th\b([^>]*)>((?:\s|<p></p>)*)</th>", r"<td\1>\2</td>", page)
+
+
 # Lines of the pages found are fetched from them, which a browser refuses without a server.
 SEARCH = 'if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;'
 
 
-def add_scripts(app, pagename, templatename, context, doctree):
-    """Three megabytes for the pages that have a diagram, and no others; a line for the search."""
+def complete(app, pagename, templatename, context, doctree):
+    """What the templates use; the megabytes of Mermaid, for pages with a diagram; a line for the search."""
+    context["accessible"] = accessible
+    if doctree is not None and app.env.doc2path(pagename).endswith(".ipynb"):
+        context["notebook"] = f"{PurePosixPath(pagename).name}.ipynb"  # tools/site.py lays it there
     if pagename == "search":
         app.add_js_file(None, body=SEARCH)
     if 'class="mermaid"' in context.get("body", ""):
@@ -72,4 +94,4 @@ def add_scripts(app, pagename, templatename, context, doctree):
 def setup(app):
     NbElementRenderer.render_image = render_image_with_alt
     app.add_directive("mermaid", Mermaid)
-    app.connect("html-page-context", add_scripts)
+    app.connect("html-page-context", complete)

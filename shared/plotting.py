@@ -5,6 +5,7 @@ Helpers draw on a new figure and return it; `show(fig, text)` puts it into the n
 
 import base64
 import io
+import re
 
 import matplotlib.pyplot as plt
 from IPython.display import display
@@ -34,18 +35,23 @@ def show(fig, text):
     """Display `fig` with `text`, a sentence that holds the picture's numbers, and close it.
 
     The sentence is the output's text form, which nbval compares (it never compares pixels), and the
-    image's alt text. The picture is drawn at twice the size it is shown at, for sharp lines.
+    image's alt text, which is read aloud: so a dict or a list in it loses its marks, and
+    "{'a': [1, 2], 'b': 3}" becomes "a: 1, 2; b: 3". The picture is drawn at twice the size it is
+    shown at, for sharp lines.
     """
-    buffer = io.BytesIO()
+
+    def aloud(held):
+        return re.sub("['\"{}[\\]]", "", re.sub(r", (?=['\"]|\d+:)", "; ", held[0]))
+
+    text = re.sub(r"\{[^{}]*\}|\[[^][]*\]", aloud, text)
+    buffer, small = io.BytesIO(), io.BytesIO()
     fig.savefig(buffer, format="png", dpi=160)
     plt.close(fig)
-    small = io.BytesIO()
     Image.open(buffer).convert("RGB").quantize(64).save(small, format="png", optimize=True)
     png = base64.b64encode(small.getvalue()).decode()
-    width = round(fig.get_figwidth() * 80)
     display(
         {"image/png": png, "text/plain": text},
-        metadata={"image/png": {"alt": text, "width": width}},
+        metadata={"image/png": {"alt": text, "width": round(fig.get_figwidth() * 80)}},
         raw=True,
     )
 
@@ -158,20 +164,18 @@ def heat(values, rows, columns, xlabel="", ylabel="", digits=2, ax=None, limits=
         _, ax = plt.subplots(figsize=(1.6 + 0.62 * len(columns), 1.1 + 0.42 * len(rows)))
     image = ax.imshow(values, cmap="cividis", aspect="auto", vmin=limits[0], vmax=limits[1])
     middle = (image.norm.vmin + image.norm.vmax) / 2
+    look = {"ha": "center", "va": "center", "fontsize": 10}
     for i in range(len(rows) if digits is not None else 0):
         for j in range(len(columns)):
             value = float(values[i][j])
             colour = "white" if value < middle else "black"
-            ax.text(
-                j, i, f"{value:.{digits}f}", ha="center", va="center", color=colour, fontsize=10
-            )
+            ax.text(j, i, f"{value:.{digits}f}", color=colour, **look)
     ax.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
     ax.set_yticks(range(len(rows)), rows)
     ax.set(xlabel=xlabel, ylabel=ylabel)
-    for k in range(len(columns) if digits is None else 0):  # squares, where no numbers show them
-        ax.axvline(k - 0.5, color="white", linewidth=0.6)
-    for k in range(len(rows) if digits is None else 0):
-        ax.axhline(k - 0.5, color="white", linewidth=0.6)
+    for line, ticks in [(ax.axvline, columns), (ax.axhline, rows)]:
+        for k in range(len(ticks) if digits is None else 0):  # squares, as no numbers show them
+            line(k - 0.5, color="white", linewidth=0.6)
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     return ax.figure
@@ -187,8 +191,7 @@ def heats(matrices, labels, digits=2):
     size = 1.2 + (0.62 if digits is not None else 0.28) * len(labels)
     fig, axes = plt.subplots(1, len(matrices), figsize=(size * len(matrices), 0.8 * size))
     for ax, (title, values) in zip(axes, matrices.items()):
-        limits = (lowest, highest)
-        heat(values, labels, labels, xlabel=title, digits=digits, ax=ax, limits=limits)
+        heat(values, labels, labels, xlabel=title, digits=digits, ax=ax, limits=(lowest, highest))
     return fig
 
 
@@ -289,10 +292,8 @@ def intervals(series, xlabel):
     for i, (label, frame) in enumerate(series.items()):
         value, low, high = (frame.loc[names].iloc[:, k] for k in range(3))
         places = [row + 0.12 * (1 - 2 * i) for row in range(len(names))]
-        bars = {"xerr": [value - low, high - value], "color": PALETTE[3 * (i == 0)]}
-        ax.errorbar(
-            value, places, fmt="os"[i % 2], markersize=6, linewidth=1.5, label=label, **bars
-        )
+        look = {"markersize": 6, "linewidth": 1.5, "label": label, "color": PALETTE[3 * (i == 0)]}
+        ax.errorbar(value, places, xerr=[value - low, high - value], fmt="os"[i % 2], **look)
     ax.set_yticks(range(len(names)), names)
     ax.set(xlabel=xlabel, xlim=(-0.03, 1.03))
     ax.legend(frameon=False, loc="lower right")

@@ -106,6 +106,7 @@ ODD = [
     "Out[13], _, In[1]",
     "name = input('Who are you?')",
     "import warnings, collections\nwarnings.warn('old')\ncollections.namedtuple('P', 'x')(1)",
+    "guess_1_3 = 2 # why not?\nguessed = 1",
     "raise SystemExit",
 ]
 
@@ -137,7 +138,7 @@ def half(x):
     (root / "shared" / "small.py").write_text(kept)
     mallory, jürgen, bob, cleo = rows(table)
     assert table.read_bytes().startswith(b"\xef\xbb\xbf")
-    assert list(mallory) == ["notebook", *NAMES, "right", "remarks"]
+    assert list(mallory) == ["notebook", *NAMES, "right", "guesses", "remarks"]
 
     assert mallory["notebook"] == "'=cmd|calc.ipynb" and mallory["right"] == "0"
     assert "shared/small.py in your own copy of the course has changed" in mallory["remarks"]
@@ -147,8 +148,9 @@ def half(x):
     assert jürgen["notebook"] == "Jürgen/exercises.IPYNB"
     assert [jürgen[name] for name in NAMES] == ["1"] * 3, jürgen["remarks"]
     assert jürgen["remarks"].count("code cell") == 2, jürgen["remarks"]
+    assert jürgen["guesses"] == "guess_1_3 = 2 # why not?" and bob["guesses"] == ""
     assert "code cell 15: EOFError: nobody answers input()" in jürgen["remarks"]
-    assert "code cell 17: SystemExit" in jürgen["remarks"]
+    assert "code cell 18: SystemExit" in jürgen["remarks"]
 
     assert bob["right"] == "0" and bob["remarks"].count("not solved yet") == 3
     assert cleo["right"] == "0" and "not a notebook" in cleo["remarks"]
@@ -170,7 +172,8 @@ def test_the_course_itself_is_graded(tmp_path):
     save(solved, tmp_path / "in" / "ann.ipynb")
     assert grade.main(["ch03_attention", str(tmp_path / "in"), str(tmp_path / "g.csv")]) == 0
     (ann,) = rows(tmp_path / "g.csv")
-    assert ann["right"] == "7" and len(ann) == 10, ann["remarks"]
+    assert ann["right"] == "7" and len(ann) == 11, ann["remarks"]
+    assert ann["guesses"].startswith("guess_3_3 = ")
 
 
 FORGED = """

@@ -4,8 +4,10 @@ import re
 
 import pytest
 
-from tools import ROOT, chapters
+from tools import ROOT, chapters, read
+from tools.questions import FOLDED
 from tools.site_check import headings, texts
+from tools.site_source import FOR_LECTURERS
 
 PLAN = (ROOT / "lecturers.md").read_text(encoding="utf-8")
 CHAPTERS = {one.name[-1].upper(): one for one in chapters(ROOT)}
@@ -63,8 +65,11 @@ def test_its_exercises_take_the_minutes_of_their_cards(number, minutes):
     assert cards(texts(chapter.folder / "exercises.ipynb"))[number] == minutes
 
 
+SESSIONS = re.split(r"^### Session ", PLAN.split("\n## Two days")[0], flags=re.MULTILINE)[1:]
+
+
 def test_an_exercise_has_its_minutes_where_it_is_first_named_in_a_session():
-    for session in re.split(r"^### Session ", PLAN.split("## Two days")[0], flags=re.MULTILINE)[1:]:
+    for session in SESSIONS:
         named = re.findall(r"\bE(\w\.\d)\b", session)
         assert set(named) == {number for number, _ in exercises(session)}, session[:40]
 
@@ -73,6 +78,43 @@ def test_sessions_last_ninety_minutes_and_blocks_seventy_five():
     sums = tables(PLAN)
     assert [total for title, total in sums if title.startswith("### Session")] == [90] * 12
     assert [total for title, total in sums if title.startswith("### Day")] == [75] * 8
+
+
+@pytest.mark.parametrize("session", SESSIONS, ids=lambda one: one.split(":")[0])
+def test_a_session_has_ten_minutes_of_slack_and_never_an_hour_without_a_break(session):
+    rows = re.findall(r"^\| (\d+) \| (.*) \|$", session, re.MULTILINE)
+    plan = [(int(minutes), what) for minutes, what in rows]
+    (pause,) = [place for place, (_, what) in enumerate(plan) if what == "Break"]
+    assert plan[0][0] == plan[pause][0] == 5 and plan[0][1].startswith("Arrival")
+    read_here = [minutes for minutes, what in plan if re.match(r"[\dA]\.\d", what)]
+    assert max(read_here) <= 35
+    assert sum(minutes for minutes, _ in plan[:pause]) < 60
+
+
+@pytest.mark.parametrize("session", SESSIONS, ids=lambda one: one.split(":")[0])
+def test_what_is_discussed_has_an_answer(session):
+    asked = session.partition("*Discuss* (the answers are folded):")[2]
+    found = FOLDED.findall(asked)
+    assert found and len(found) == asked.count("<details>") == asked.count("</details>")
+    for question, answer in found:
+        assert "?" in question and 100 < len(answer.strip()) < 800, question
+
+
+def test_the_points_of_the_final_task_add_up():
+    table = PLAN.partition("| points | for |")[2].partition("\n\n")[0]
+    *points, total = map(int, re.findall(r"^\| (\d+) \|", table, re.MULTILINE))
+    assert len(points) == 5 and sum(points) == total
+
+
+def test_ten_exercises_ask_for_a_guess():
+    papers = [read(one.folder / "exercises.ipynb") for one in chapters(ROOT)]
+    cells = [cell for paper in papers for cell in paper.cells if cell.source.startswith("guess_")]
+    assert len(cells) == 10 and "Ten exercises say" in PLAN
+
+
+def test_a_copy_for_students_lacks_what_their_pages_lack():
+    (command,) = re.findall(r"^git archive .*$", PLAN, re.MULTILINE)
+    assert all(f'{name}"' in command for name in FOR_LECTURERS)
 
 
 def test_what_the_plan_says_is_read_from_it():

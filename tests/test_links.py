@@ -103,6 +103,11 @@ OUTPUTS = [
     ("DeprecationWarning('old')", "a warning in the output"),
     (picture("The loss falls."), "no number in the picture's text 'The loss falls.'"),
     (picture(""), "no number in the picture's text ''"),
+    (
+        picture("The loss falls: {'seen': 3}"),
+        "Python in the picture's text \"The loss falls: {'seen': 3}\"",
+    ),
+    (picture("It falls at [1, 2]."), "Python in the picture's text 'It falls at [1, 2].'"),
     (picture("The loss falls to 3.1."), None),
     (printed("Warning signs are in chapter 4"), None),
 ]

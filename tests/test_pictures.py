@@ -54,6 +54,25 @@ def test_another_size_is_another_picture():
     plt.close(fig)
 
 
+@pytest.mark.parametrize(
+    "held, aloud",
+    [
+        ({"one, two": [1.0, 0.5], "three": "4%"}, "one, two: 1.0, 0.5; three: 4%"),
+        ({1: "6,041", 20: "3,021"}, "1: 6,041; 20: 3,021"),
+        ({"few": 1, "it's": 2}, "few: 1; its: 2"),
+        ([1, 2, 4], "1, 2, 4"),
+        ("'on': 0.97 (of 2)", "'on': 0.97 (of 2)"),
+    ],
+)
+def test_the_sentence_of_a_picture_can_be_read_aloud(monkeypatch, held, aloud):
+    shown = []
+    monkeypatch.setattr(plotting, "display", lambda data, **about: shown.append((data, about)))
+    plotting.show(plt.figure(figsize=(1, 1)), f"Shares: {held}; and more.")
+    [(data, about)] = shown
+    assert data["text/plain"] == f"Shares: {aloud}; and more."
+    assert about["metadata"]["image/png"] == {"alt": data["text/plain"], "width": 80}
+
+
 def compared(stored, fresh, texts_agree=True):
     """What nbval is told about a cell with these pictures."""
     cell = SimpleNamespace(comparison_traceback=[])

@@ -1,6 +1,8 @@
 """The pages of `make site`: the whole course built once and looked through, and planted faults."""
 
+import re
 import shutil
+import subprocess
 import sys
 from base64 import b64encode
 from html import escape
@@ -200,6 +202,126 @@ def test_a_small_course(tmp_path, placeholders):
     assert "What is text?" in index and "An hour to read." in index and "glossary.html" in index
 
 
+FRAME = """<table><thead><tr><th></th><th>loss</th></tr></thead>
+<tbody><tr><th>0</th><td>3.1</td></tr></tbody></table>"""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory, placeholders):
+    """A course of one chapter with everything that has faults in furo's and myst-nb's own pages; its root."""
+    root = tmp_path_factory.mktemp("small")
+    about = "[Sol](ch02_text_data/solutions.ipynb) [plan](lecturers.md)"
+    (root / "lecturers.md").write_text(
+        "# For lecturers\n\nMarmalade.\n\n| | a |\n|---|---|\n| b | 1 |\n"
+    )
+    frame = new_output("execute_result", {"text/html": FRAME}, execution_count=1)
+    course(
+        root,
+        text("See [solutions.ipynb](solutions.ipynb)."),
+        code("f()", count=1, outputs=[frame]),
+        below=[
+            ("exercises.ipynb", code("x = ...", count=1)),
+            ("solutions.ipynb", code("#| solution\nbergamot = 1", count=1)),
+        ],
+    )
+    (root / "README.md").write_text(f"# A course\n\nIn short.\n\n## Commands\n\n{about}\n")
+    site.build(root, root / "all", placeholders)
+    site.build(root, root / "students", placeholders, students=True)
+    return root
+
+
+def html_of(root, name):
+    return (root / name).read_text(encoding="utf-8")
+
+
+def test_the_pages_can_be_read_aloud(small):
+    """What axe-core found on the pages of furo, myst-nb and pandas: `accessible` in pages/conf.py."""
+    for name in ("ch02_text_data/ch02", "ch02_text_data/solutions", "lecturers", "index", "search"):
+        page = html_of(small, f"all/{name}.html")
+        headings = re.findall(r'<\w+[^>]* role="heading"[^>]*>', page)
+        assert len(headings) == 3 and all('aria-level="2"' in one for one in headings)
+        assert re.findall('<aside aria-label="([^"]*)" class="(sidebar|toc)-drawer', page) == [
+            ("All pages", "sidebar"),
+            ("This page", "toc"),
+        ]
+        assert page.count("<aside") == 2 and page.count("<h1") == 1
+        assert "<summary aria-label" not in page
+        assert not re.search(r"<th\b[^>]*>(\s|<p></p>)*</th>", page)
+    lesson = html_of(small, "all/ch02_text_data/ch02.html")
+    assert "<th>loss</th>" in lesson and "<th>0</th>" in lesson  # only what is empty is no heading
+    assert "Show the solution" in html_of(small, "all/ch02_text_data/solutions.html")
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not here: no script was run")
+def test_boxes_that_scroll_are_reached_by_keyboard(small):
+    """scroll.js on a page of four boxes, of which two are wider than their places, one after the other narrow."""
+    assert "scroll.js" in html_of(small, "all/ch02_text_data/ch02.html")
+    page = """
+    const box = (scrollWidth) => ({ scrollWidth, clientWidth: 50, has: {},
+      setAttribute(name, value) { this.has[name] = value; }, removeAttribute(name) { delete this.has[name]; } });
+    const [code, narrow, table, shrunk] = [box(90), box(50), box(51), box(60)];
+    const boxes = { pre: [code, narrow], ".cell_input pre": [code], ".table-wrapper": [table, shrunk] };
+    globalThis.document = { querySelectorAll: (one) => boxes[one] ?? [], querySelector: () => "article" };
+    globalThis.ResizeObserver = class { constructor(again) { this.again = again; } observe(what) {
+      this.again(); shrunk.scrollWidth = 50; this.again();
+      console.log(what + JSON.stringify([code, narrow, table, shrunk].map((one) => one.has))); } };
+    """
+    script = (ROOT / "pages" / "static" / "scroll.js").read_text(encoding="utf-8")
+    done = subprocess.run(["node", "-e", page + script], capture_output=True, text=True)
+    reached = '{"tabindex":"0","role":"group","aria-label":"%s"}'
+    expected = f"article[{reached % 'Code'},{{}},{reached % 'Table'},{{}}]"
+    assert (done.stdout.strip(), done.stderr) == (expected, "")
+
+
+def test_going_on_from_exercises_meets_no_solution(small):
+    links = {
+        name: Page(html_of(small, f"all/{name}.html")).relations.get("next")
+        for name in ("ch02_text_data/ch02", "ch02_text_data/exercises", "lecturers")
+    }
+    assert list(links.values()) == [
+        "exercises.html",
+        "../README.html",
+        "ch02_text_data/solutions.html",
+    ]
+
+
+def test_every_notebook_can_be_fetched_from_its_page_and_code_be_copied(small):
+    for name in ("ch02", "exercises", "solutions"):
+        page = html_of(small, f"all/ch02_text_data/{name}.html")
+        assert f'<a href="{name}.ipynb" download>Get this notebook</a>' in page
+        assert "copybutton.js" in page
+        notebook = f"ch02_text_data/{name}.ipynb"
+        assert (small / "all" / notebook).read_bytes() == (small / notebook).read_bytes()
+    assert "Get this notebook" not in html_of(small, "all/README.html")
+    copied = html_of(small, "all/_static/copybutton.js")
+    assert "div.highlight:not(.cell_output *) pre" in copied  # of code, not of its outputs
+
+
+def test_students_get_no_solution_in_any_way(small):
+    pages = small / "students"
+    assert list(faults(pages)) == []
+    files = [path.relative_to(pages).as_posix() for path in pages.rglob("*") if path.is_file()]
+    assert not [name for name in files if "solution" in name or "lecturers" in name]
+    assert "ch02_text_data/exercises.ipynb" in files
+    for name in files:
+        if (
+            name.endswith((".html", ".ipynb", "searchindex.js"))
+            and name != "ch02_text_data/ch02.ipynb"
+        ):
+            text = html_of(pages, name).lower()
+            for word in (
+                "bergamot",
+                "marmalade",
+                "solutions.html",
+                "lecturers.html",
+                ">solutions<",
+            ):
+                assert word not in text, (name, word)
+    assert "See solutions.ipynb." in html_of(pages, "ch02_text_data/ch02.html")
+    both = html_of(small, "all/searchindex.js")  # where a word that is found would be
+    assert "bergamot" in both and "marmalad" in both
+
+
 def test_a_picture_without_text_is_named(tmp_path, placeholders):
     site.build(
         course(tmp_path, code("f()", count=1, outputs=[picture()])), tmp_path / "out", placeholders
@@ -237,11 +359,14 @@ def test_a_readme_of_another_form_is_refused(tmp_path, placeholders, start):
 
 def test_the_command_says_what_is_wrong_and_fails(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(site, "fetch_scripts", lambda: tmp_path)
-    monkeypatch.setattr(site, "build", lambda root, out, scripts: small_pages(out, ""))
+    monkeypatch.setattr(site, "build", lambda root, out, *more: small_pages(out, ""))
     assert site.main([str(tmp_path)]) == 0
     assert "index.html in any browser" in capsys.readouterr().out
     (tmp_path / "lost.html").write_text("")
     assert site.main([str(tmp_path)]) == 1
+    assert capsys.readouterr().err == "lost.html: not reached from the contents page\n"
+
+    assert site.main(["--students", str(tmp_path)]) == 1
     assert capsys.readouterr().err == "lost.html: not reached from the contents page\n"
 
     def without_npm():

@@ -2,8 +2,8 @@
 
     python -m tools.grade ch03_attention handed_in grades.csv [--seconds 120] [--gigabytes 4]
 
-Every notebook below `handed_in` gets a line in the table: 1 or 0 for each check, their sum, and what the
-failed checks said. The folder `grades-feedback` gets a text for each to give back. IPython runs the cells
+Every notebook below `handed_in` gets a line in the table: 1 or 0 for each check, their sum, the guesses as
+they stand in the notebook, and what the failed checks said. The folder `grades-feedback` gets a text for each to give back. IPython runs the cells
 from top to bottom, as Jupyter would; a check judges where the notebook calls it, and if it does not pass
 there, once more after the last cell.
 
@@ -23,6 +23,7 @@ reads `tools/hand_in.py` can forge points unseen. Use an account or a container 
 import argparse
 import ast
 import csv
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -123,6 +124,12 @@ def feedback(name: str, verdicts: dict, remarks: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def guesses(cells: list[tuple[int, str]]) -> str:
+    """The guesses in a notebook's code cells, as they are written: `guess_3_3 = 2_000_000`."""
+    code = "\n".join(source for _, source in cells)
+    return " | ".join(re.findall(r"^guess_\w+ *=.*", code, re.MULTILINE))
+
+
 def hand_ins(folder: Path) -> dict[str, bytes]:
     """The notebooks below a folder, by name, without what Jupyter and the Mac put beside them."""
     found = {}
@@ -158,9 +165,9 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     told = set()
     with open(chosen.table, "x", newline="", encoding="utf-8-sig") as file:
         writer = csv.writer(file)
-        writer.writerow(["notebook", *calls, "right", "remarks"])
+        writer.writerow(["notebook", *calls, "right", "guesses", "remarks"])
         for name, data in papers.items():
-            verdicts, remarks = dict.fromkeys(calls, (False, UNCHECKED)), []
+            verdicts, remarks, cells = dict.fromkeys(calls, (False, UNCHECKED)), [], []
             try:
                 cells = code_cells(data)
                 verdicts, remarks = grade(
@@ -180,9 +187,8 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
                 for check, (ok, said) in verdicts.items()
                 if not ok and said != UNCHECKED
             ]
-            writer.writerow(
-                [no_formula(name), *points, sum(points), no_formula(" | ".join(wrong + remarks))]
-            )
+            words = no_formula(guesses(cells)), no_formula(" | ".join(wrong + remarks))
+            writer.writerow([no_formula(name), *points, sum(points), *words])
             file.flush()
             print(f"{one_line(name)}: {sum(points)} of {len(calls)}")
     return int(bool(told))

@@ -1,161 +1,33 @@
 """The course as a folder of static pages, from the outputs that the notebooks hold: `make site`.
 
-    python -m tools.site [FOLDER]        (default: _site)
+    python -m tools.site [FOLDER] [--students]        (default: _site, _site-students)
 
-Sphinx makes the pages; Mermaid and MathJax come from npm once and lie beside them, so that the
-folder needs no network and no server. What is wrong with the pages is printed; exit 1 if anything.
+With --students there are no solutions among them, and no page for lecturers. Sphinx makes the pages;
+Mermaid and MathJax come from npm once and lie beside them, so that the folder needs no network and no
+server. What is wrong with the pages is printed; exit 1 if anything.
 """
 
 import argparse
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from urllib.parse import unquote
 
-import nbformat
-
-from tools import ROOT, Refused, chapters, read, style_report
-from tools.site_check import faults, headings, page_anchor
+from tools import ROOT, Refused
+from tools.site_check import faults
 from tools.site_scripts import fetch_scripts
+from tools.site_source import stage
 
-RUN_IT = (
-    "These pages show every notebook as it was run, from top to bottom. To change the code and run it, "
-    "see [Setting up](README.md)."
-)
 OURS = ".pages-of-the-course"  # without this file in it, a folder is somebody's
-LINK_TARGET = re.compile(r"(?<!!)\[([^\]]*)\]\(<?([^)\s>]+)>?\)")
 
 
-def page_notebook(nb: nbformat.NotebookNode, below: list[str]) -> nbformat.NotebookNode:
-    """The notebook as its page shows it: marks become tags, solutions are folded, `below` follows."""
-    for cell in nb.cells:
-        first, _, rest = cell.source.partition("\n")
-        tags = cell.metadata.setdefault("tags", [])
-        if cell.cell_type == "code" and first.rstrip() in ("#| promote", "#| solution"):
-            cell.source = rest
-            tags.append("promote" if first.startswith("#| promote") else "hide-input")
-        if cell.cell_type == "code" and first.rstrip() == "#| guess":
-            cell.source = rest
-        if cell.cell_type == "code" and all(map(is_words, style_report.output_texts(cell))):
-            tags.append("words")
-    if below:
-        pages = "\n".join(below)
-        toctree = f"```{{toctree}}\n:hidden:\n\n{pages}\n```"
-        nb.cells.append(nbformat.v4.new_markdown_cell(toctree))
-    return nb
-
-
-def is_words(text: str) -> bool:
-    """Whether an output is running text, which a narrow page may wrap: no table, no tensor."""
-    letters = sum(one.isalpha() or one == " " for one in text)
-    return letters > 0.85 * len(text) and "  " not in text
-
-
-def copy_linked(text: str, source: Path, target: Path) -> str:
-    """The text, its links fit for pages: files are copied along, and a folder's link becomes text.
-
-    JupyterLab and GitHub have a name each for a place in a file; on the pages it has a third one.
-    """
-
-    def fit(link: re.Match) -> str:
-        address, _, place = link[2].partition("#")
-        if re.match(r"\w+:|//", address):
-            return link[0]
-        linked = source.parent / unquote(address) if address else source
-        if linked.is_dir():
-            return link[1]
-        if linked.suffix in (".ipynb", ".md"):
-            return f"[{link[1]}]({address}#{page_anchor(unquote(place))})" if place else link[0]
-        if linked.is_file():
-            beside = target.parent / unquote(address)
-            beside.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(linked, beside)
-        return link[0]
-
-    return LINK_TARGET.sub(fit, text)
-
-
-def stage(root: Path, source: Path) -> None:
-    """Fill the folder `source` with what Sphinx reads: the notebooks, the texts and the contents."""
-
-    def put(path: Path, text: str) -> str:
-        target = source / path.relative_to(root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
-        return path.relative_to(root).with_suffix("").as_posix()
-
-    def put_text(path: Path, text: str) -> str:
-        return put(path, copy_linked(text, path, source / path.relative_to(root)))
-
-    def put_notebook(path: Path, below: list[str]) -> nbformat.NotebookNode:
-        nb = read(path)
-        for cell in nb.cells:
-            if cell.cell_type == "markdown":
-                cell.source = copy_linked(cell.source, path, source / path.relative_to(root))
-        put(path, nbformat.writes(page_notebook(nb, below)))
-        return nb
-
-    lessons, contents = [], []
-    # chapter 1 is the door; appendix A, which can be skipped, comes after it
-    for chapter in sorted(chapters(root), key=lambda one: one.name != "ch01"):
-        pages = {}  # below the lesson: address in its folder, and title
-        for path in [chapter.folder / f"{name}.ipynb" for name in ("exercises", "solutions")]:
-            if path.exists():
-                put_notebook(path, [])
-                pages[path.name] = path.stem.capitalize()
-        for path in sorted(chapter.folder.rglob("*.md")):
-            put_text(path, path.read_text(encoding="utf-8"))
-            pages[path.relative_to(chapter.folder).as_posix()] = headings(path)[0]
-        below = [f"{title} <{address.rpartition('.')[0]}>" for address, title in pages.items()]
-        nb = put_notebook(chapter.notebook, below)
-        lessons.append(chapter.notebook.relative_to(root).with_suffix("").as_posix())
-        contents.append(entry(nb, chapter.notebook.relative_to(root), pages))
-    about = (root / "README.md").read_text(encoding="utf-8")
-    parts = re.fullmatch(r"# (.+?)\n(.*?)(^## .*)", about, re.S | re.M)
-    if parts is None:
-        raise Refused(
-            "README.md: it must begin with a title, an introduction and a section, `## ...`"
-        )
-    title, intro, rest = parts.groups()
-    more = [put_text(root / "README.md", f"# Setting up, commands, libraries\n\n{rest}")]
-    for path in sorted(set(root.glob("*.md")) - {root / "README.md"}):
-        more.append(put_text(path, path.read_text(encoding="utf-8")))
-    tree = "```{{toctree}}\n:hidden:\n:caption: {}\n\n{}\n```\n"
-    index = [
-        f"# {title}\n{intro}{RUN_IT}\n\n## Contents\n",
-        *contents,
-        "### Around the chapters\n",
-        *(f"- {{doc}}`{name}`" for name in more),
-        "",
-        tree.format("Chapters", "\n".join(lessons)),
-        tree.format("Around the chapters", "\n".join(more)),
-    ]
-    (source / "index.md").write_text("\n".join(index), encoding="utf-8")
-
-
-def entry(nb: nbformat.NotebookNode, address: Path, pages: dict[str, str]) -> str:
-    """A chapter's entry in the contents: its title, question and time, as its first cell has them."""
-    first, folder = nb.cells[0].source, address.parent.as_posix()
-    title = re.match(r"# (.+)", first)
-    if title is None:
-        raise Refused(f"{address}: the first cell must begin with the title, `# ...`")
-    question = re.search(r"^\*\*(.+?)\*\*$", first, re.M | re.S)
-    time = re.search(r"^.*?\bto read\b.*?\.(?=\s|$)", first, re.M)
-    links = (f"[{name[0].lower()}{name[1:]}]({folder}/{page})" for page, name in pages.items())
-    lines = [question[1] if question else "", time[0] if time else "", ", ".join(links)]
-    head = f"### [{title[1]}]({address.as_posix()})"
-    return "\n\n".join([head, *filter(None, lines)]) + "\n"
-
-
-def build(root: Path, out: Path, scripts: Path) -> None:
+def build(root: Path, out: Path, scripts: Path, students: bool = False) -> None:
     """Make the pages of the course in `root`; they replace the folder `out` when they are ready.
 
-    `scripts` is the folder that fetch_scripts gives. Raises Refused with what Sphinx said if it
-    warned of anything, and for an `out` that holds something else than pages.
+    `scripts` is the folder that fetch_scripts gives; `students` get no solutions. Raises Refused
+    with what Sphinx said if it warned of anything, and for an `out` that holds something else than pages.
     """
     if out.exists() and any(out.iterdir()) and not (out / OURS).exists():
         raise Refused(f"{out} holds other things than pages of the course; name another folder")
@@ -163,13 +35,18 @@ def build(root: Path, out: Path, scripts: Path) -> None:
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".pages-") as work:
         source, doctrees, pages = (Path(work, name) for name in ("source", "doctrees", "pages"))
         source.mkdir()
-        stage(root, source)
+        stage(root, source, students)
         command = [sys.executable, "-m", "sphinx", "-q", "-W", "-j", "2", "-b", "html"]
         command += ["-c", str(ROOT / "pages"), "-d", str(doctrees), str(source), str(pages)]
         environment = os.environ | {"PAGES_SCRIPTS": str(scripts)}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
         if done.returncode:
             raise Refused(*done.stderr.replace(f"{source}/", "").strip().splitlines())
+        for notebook in source.rglob(
+            "*.ipynb"
+        ):  # to be fetched from its page, as it is in the course
+            name = notebook.relative_to(source)
+            shutil.copyfile(root / name, pages / name)
         (pages / OURS).touch()
         if out.exists():
             shutil.rmtree(out)
@@ -178,10 +55,12 @@ def build(root: Path, out: Path, scripts: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.site")
-    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "_site")
-    out = parser.parse_args(arguments).folder
+    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--students", action="store_true", help="without solutions")
+    chosen = parser.parse_args(arguments)
+    out = chosen.folder or ROOT / ("_site-students" if chosen.students else "_site")
     try:
-        build(ROOT, out, fetch_scripts())
+        build(ROOT, out, fetch_scripts(), chosen.students)
         found = list(faults(out))
     except Refused as refused:
         found = refused.faults

@@ -119,7 +119,7 @@ def fetch_faults(address: str, path: Path, name: str) -> Iterator[str]:
 
 
 def output_faults(path: Path) -> Iterator[str]:
-    """Warnings among a notebook's stored outputs, and pictures whose text has no number."""
+    """Warnings among a notebook's stored outputs, and pictures whose text has no number, or is Python."""
     for cell in read(path).cells:
         for output in cell.get("outputs", []):
             text = output.get("text", "") + "".join(map(str, output.get("data", {}).values()))
@@ -129,6 +129,8 @@ def output_faults(path: Path) -> Iterator[str]:
                 alt = output.metadata.get(kind, {}).get("alt", "")
                 if kind.startswith("image/") and not re.search(r"\d", alt):
                     yield f"{path.name}, cell {cell.id!r}: no number in the picture's text {alt!r}"
+                if kind.startswith("image/") and re.search(r"[{}\[\]]", alt):
+                    yield f"{path.name}, cell {cell.id!r}: Python in the picture's text {alt!r}"
 
 
 def anchor(title: str) -> str:
