@@ -1,11 +1,11 @@
-"""What each change of the training loop is worth: loss and copying at equal tokens, three seeds; and speed.
+"""What each change of the training loop is worth: loss and copying at equal tokens, over three seeds.
 
-    python appendix_d_training/compare_training.py            # losses: an hour or two on two idle cores
-    python appendix_d_training/compare_training.py --speed    # then tokens a second, on an idle machine: minutes
+    python appendix_d_training/compare_training.py
 
 First the learning rates of AdamW and Muon are swept, one seed each; the best of each is that optimizer's from then on.
 Then one thing at a time is changed of the plain loop. Whatever is measured is written at once, and the same command
-goes on with what is missing. Text for the sweep, for the training of each seed and for the table never overlap.
+goes on with what is missing. Text for the sweep, for the training of each seed and for the table never overlap. An hour on two
+idle cores; speeds are measured by compare_speed.py.
 """
 
 if __name__ == "__main__":  # first of all: what follows takes seconds to import
@@ -20,7 +20,6 @@ import multiprocessing
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,13 +32,14 @@ from torch.utils.data import DataLoader
 from shared import editions, encodings
 from shared.files import landing, seal
 from shared.gpt_model import GPTModel
+from shared.measure import fast_in_bf16
 from shared.optimizers import Together, make_optimizers
 from shared.pretraining import evaluate_model, initialise
 from shared.text_data import create_dataloader_v1
 from shared.training import cosine, learning_rate, linear, stable_then_decay, training_step
 
 HERE = Path(__file__).parent
-LOSSES, SPEED = HERE / "compare_training.csv", HERE / "compare_speed.csv"
+LOSSES, SPEED = HERE / "compare_training.csv", HERE / "compare_speed.csv"  # its own script's
 SEEDS = (123, 124, 125)
 SWEPT = {
     "AdamW": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
@@ -47,6 +47,7 @@ SWEPT = {
 }
 CONFIG = {"vocab_size": drills.V, "context_length": drills.T, "emb_dim": 192, "n_heads": 6}
 CONFIG |= {"n_layers": 3, "qkv_bias": False, "tie_weights": True}
+KEY = ["part", "row", "rate", "seed"]  # of a run
 WINDOWS = 4_800  # of 64 tokens each
 LOOKS = 8  # at the model during a run
 
@@ -71,6 +72,7 @@ class Recipe:
     fused: bool = False
     bf16: bool = False
     compile: bool = False
+    peak: float = 1.0  # times the rate that was best for the plain loop
 
 
 PLAIN = Recipe()
@@ -93,6 +95,8 @@ ROWS = {
     "Muon": replace(PLAIN, optimizer="Muon"),
     "all, with AdamW": GOOD,
     "all, with Muon": replace(GOOD, optimizer="Muon"),
+    "all, AdamW, twice the rate": replace(GOOD, peak=2.0),
+    "all, Muon, twice the rate": replace(GOOD, optimizer="Muon", peak=2.0),
     "bf16": replace(PLAIN, bf16=True),
 }
 DROPOUTS = (0.0, 0.1, 0.3)  # on the story of chapter 5, again and again
@@ -113,14 +117,12 @@ def make_training(recipe: Recipe, rate: float, seed: int):
     return model, torch.compile(model) if recipe.compile else model, optimizer
 
 
-def autocast(recipe: Recipe) -> torch.autocast:
-    return torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16)
-
-
-def pieces_of(batch, recipe: Recipe) -> list[tuple]:
-    """A batch as equal pieces."""
+def step_of(recipe: Recipe, model, optimizer, batch, rate: float) -> float:
+    """One step by the recipe, its batch in equal pieces; the loss. ValueError if it is not finite."""
     size = recipe.batch // recipe.pieces
-    return list(zip(*(part.split(size) for part in batch)))
+    pieces = list(zip(*(part.split(size) for part in batch)))
+    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
+        return training_step(model, pieces, optimizer, "cpu", rate, recipe.max_norm)[0]
 
 
 def train(recipe: Recipe, rate: float, seed: int, valid: int, count: int = WINDOWS) -> list[dict]:
@@ -131,15 +133,18 @@ def train(recipe: Recipe, rate: float, seed: int, valid: int, count: int = WINDO
     rows, losses, steps = [], [], len(loader)
     looks = {round(i * steps / LOOKS) for i in range(1, LOOKS + 1)}
     for step, batch in enumerate(loader):
-        now = learning_rate(step, steps, round(recipe.warmup * steps), rate, rate / steps, 0.0, recipe.shape)  # fmt: skip
-        with autocast(recipe):
-            pieces = pieces_of(batch, recipe)
-            loss, _ = training_step(compiled, pieces, optimizer, "cpu", now, recipe.max_norm)
-        losses.append(loss)
+        warmup = round(recipe.warmup * steps)
+        now = learning_rate(step, steps, warmup, rate, rate / steps, 0.0, recipe.shape)
+        try:
+            losses.append(step_of(recipe, compiled, optimizer, batch, now))
+        except ValueError:  # not finite: that was the end of this run
+            tokens = len(loader) * recipe.batch * drills.T
+            return [*rows, {"tokens": tokens, "valid_loss": math.inf, "copying": 0.0}]
         if step + 1 in looks:
             _, valid_loss = evaluate_model(model, [], unseen, "cpu", None)
-            row = {"tokens": (step + 1) * recipe.batch * drills.T, "train_loss": sum(losses) / len(losses)}  # fmt: skip
-            rows.append(row | {"valid_loss": valid_loss, "copying": drills.copying(model)})
+            row = {"tokens": (step + 1) * recipe.batch * drills.T}
+            row |= {"train_loss": sum(losses) / len(losses), "valid_loss": valid_loss}
+            rows.append(row | {"copying": drills.copying(model)})
             losses.clear()
     return rows
 
@@ -182,13 +187,18 @@ def jobs_of(table: pd.DataFrame) -> dict[tuple, functools.partial]:
                 train_on_story, rate, seed
             )
     if len(table) and all(len(ends_of(table, "sweep", name)) == len(SWEPT[name]) for name in SWEPT):
-        for seed in SEEDS:
-            for name, recipe in ROWS.items():
-                rate = best_rate(table, recipe.optimizer)
+        for name, recipe in ROWS.items():
+            rate = recipe.peak * best_rate(table, recipe.optimizer)
+            for seed in seeds_of(recipe, fast_in_bf16("cpu")):
                 jobs["change", name, rate, seed] = functools.partial(
                     train, recipe, rate, seed, valid=2
                 )
     return jobs
+
+
+def seeds_of(recipe: Recipe, fast: bool) -> tuple[int, ...]:
+    """Three seeds; one of bf16 where a processor has no units for it, and takes half an hour."""
+    return SEEDS if fast or not recipe.bf16 else SEEDS[:1]
 
 
 def ends_of(table: pd.DataFrame, part: str, row: str | None = None) -> pd.DataFrame:
@@ -221,96 +231,43 @@ def measured(job) -> tuple[list[dict], float]:
 def compare(path: Path, processes: int, rows: list[str]) -> pd.DataFrame:
     """The table of losses, completed, `processes` runs at a time, and written after each run."""
     table = read_table(path)
-    order = {"sweep": 0, "story": 1, "change": 2}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
         while True:
-            done = set(table[["part", "row", "rate", "seed"]].itertuples(index=False, name=None)) if len(table) else set()  # fmt: skip
-            jobs = {key: job for key, job in jobs_of(table).items() if key not in done}
-            jobs = {k: job for k, job in jobs.items() if k[0] != "change" or k[1] in rows}
-            if not jobs:
+            keys = table[KEY].itertuples(index=False, name=None) if len(table) else ()
+            left = {key: job for key, job in jobs_of(table).items() if key not in {*keys}}
+            left = {k: job for k, job in left.items() if k[0] != "change" or k[1] in rows}
+            if not left:
                 return table
-            running = {pool.submit(measured, job): key for key, job in jobs.items()}
+            running = {pool.submit(measured, job): key for key, job in left.items()}
             for future in as_completed(running):
-                (part, row, rate, seed), (looks, seconds) = running[future], future.result()
-                kept = {"part": part, "row": row, "rate": rate, "seed": seed}
+                key, (looks, seconds) = running[future], future.result()
                 more = {"seconds": round(seconds, 1), "torch": torch.__version__}
-                new = pd.DataFrame([kept | look | more for look in looks])
-                table = pd.concat([table, new], ignore_index=True)
-                places = table.part.map(order) * 1000 + table.row.map(
-                    {name: i for i, name in enumerate([*SWEPT, *ROWS])}
-                ).fillna(0)
-                table = table.iloc[places.argsort(kind="stable")].reset_index(drop=True)
+                new = [dict(zip(KEY, key)) | look | more for look in looks]
+                table = in_order(pd.concat([table, pd.DataFrame(new)], ignore_index=True))
                 write_table(path, table)
-                print(part, row, rate, seed, {k: round(v, 3) for k, v in looks[-1].items()}, f"{seconds:.0f} s", flush=True)  # fmt: skip
+                print(*key, {k: round(v, 3) for k, v in looks[-1].items()}, flush=True)
 
 
-# --- the table of speeds ------------------------------------------------------------------------
-
-
-@contextmanager
-def made(name: str):
-    """A function that trains on one batch of a row's recipe, after two steps that count as its start."""
-    recipe = ROWS[name]
-    _, model, optimizer = make_training(recipe, 1e-4, SEEDS[0])
-    batch = next(iter(DataLoader(drills.windows(SEEDS[0], recipe.batch), recipe.batch)))
-
-    def step():
-        with autocast(recipe):
-            training_step(model, pieces_of(batch, recipe), optimizer, "cpu", 1e-4, recipe.max_norm)
-
-    yield step
-    torch.compiler.reset()
-
-
-def seconds_of(step, times: int) -> float:
-    begun = time.perf_counter()
-    for _ in range(times):
-        step()
-    return time.perf_counter() - begun
-
-
-def compare_speed(path: Path, rounds: int = 7, tokens: int = 16_384) -> pd.DataFrame:
-    """Tokens a second of each row beside the plain loop's, round by round in turn; the median of the ratios."""
-    rows = []
-    with made("the plain loop") as plain:
-        seconds_of(plain, 2)
-        for name, recipe in ROWS.items():
-            a_step = recipe.batch * drills.T
-            times = max(1, tokens // a_step) if not recipe.bf16 else 2
-            with made(name) as step:
-                start = seconds_of(step, 1)
-                seconds_of(step, 1)
-                ratios, speeds = [], []
-                for _ in range(rounds):
-                    own = times * a_step / seconds_of(step, times)
-                    ratios.append(own * seconds_of(plain, 8) / (8 * PLAIN.batch * drills.T))
-                    speeds.append(own)
-            row = {"row": name, "tokens_per_second": round(sorted(speeds)[rounds // 2])}
-            row |= {"ratio": sorted(ratios)[rounds // 2], "lowest": min(ratios), "highest": max(ratios)}  # fmt: skip
-            row |= {"first_step": start, "threads": torch.get_num_threads(), "torch": torch.__version__}  # fmt: skip
-            rows.append(row | {"bf16_units": bool(torch.cpu.get_capabilities().get("avx512_bf16"))})
-            print(rows[-1], flush=True)
-            write_table(path, pd.DataFrame(rows))
-    return pd.DataFrame(rows)
+def in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """Parts and rows in the order of this script; the looks of a run stay together."""
+    parts, names = ["sweep", "story", "change"], [*SWEPT, *ROWS]
+    places = table.part.map(parts.index) * 100 + table.row.map(
+        lambda name: names.index(name) if name in names else 0
+    )
+    return table.iloc[places.argsort(kind="stable")].reset_index(drop=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
-    add("--out", type=Path, help="the table to complete (default: beside this script)")
+    add("--out", type=Path, default=LOSSES, help="the table to complete")
     add("--processes", type=int, default=2, help="runs at a time, one thread each (default: 2)")
     add("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW")
-    add("--speed", action="store_true", help="measure speeds, not losses")
     options = parser.parse_args(arguments)
     try:
-        if options.speed:
-            path = options.out or SPEED
-            compare_speed(path)
-        else:
-            path = options.out or LOSSES
-            compare(path, options.processes, options.rows)
-        seal(path)
+        compare(options.out, options.processes, options.rows)
+        seal(options.out)
     except (ValueError, OSError) as error:
         sys.exit(f"compare_training: {error}")
     except KeyboardInterrupt:

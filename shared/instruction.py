@@ -277,10 +277,8 @@ def finetune(model, train_loader, val_loader, optimizer, device, num_epochs, pea
         num_epochs=num_epochs, batches=batches, peak=peak, eval_freq=eval_freq, dtype=dtype)  # fmt: skip
     first, history = resume(checkpoint, run, model, optimizer)
 
-    def rate(step):
-        return learning_rate(
-            step + 1, num_epochs * batches + 1, 0.05 * (num_epochs * batches), peak
-        )
+    def rate(step, total=num_epochs * batches):
+        return learning_rate(step + 1, total + 1, 0.05 * total, peak)
 
     for epoch in range(first, num_epochs):
         start, recent = epoch * batches, []

@@ -8,7 +8,12 @@ import math
 
 import torch
 
-from shared.pretraining import calc_loss_batch, evaluate_model, generate_and_print_sample
+from shared.finite import whole_number
+from shared.pretraining import (
+    calc_loss_batch,
+    evaluate_model,
+    generate_and_print_sample,
+)
 
 __all__ = ["cosine", "linear", "stable_then_decay", "learning_rate", "clip_gradients",
     "accumulate_gradients", "training_step", "train_model", "adam_direction", "AdamW",
@@ -45,7 +50,7 @@ def learning_rate(
     return min_lr + (peak_lr - min_lr) * shape(min(1.0, progress))
 
 
-# appendix_d.ipynb: c24
+# appendix_d.ipynb: c26
 def clip_gradients(model, max_norm):
     """Shorten the gradient, all of it by one factor, to a length of at most max_norm; its length before.
 
@@ -62,7 +67,7 @@ def clip_gradients(model, max_norm):
     return length.item()
 
 
-# appendix_d.ipynb: c34
+# appendix_d.ipynb: c36
 def accumulate_gradients(model, pieces, device):
     """Add up the gradients of the mean loss of all targets of several (inputs, targets); that loss in nats.
 
@@ -78,7 +83,7 @@ def accumulate_gradients(model, pieces, device):
     return total
 
 
-# appendix_d.ipynb: c37
+# appendix_d.ipynb: c39
 def training_step(model, pieces, optimizer, device, lr, max_norm=1.0):
     """One step from one batch or several; the loss, and the gradient's length before it was clipped."""
     for group in optimizer.param_groups:
@@ -90,40 +95,36 @@ def training_step(model, pieces, optimizer, device, lr, max_norm=1.0):
     return loss, length
 
 
-# appendix_d.ipynb: c41
+# appendix_d.ipynb: c43
 def train_model(model, train_loader, val_loader, optimizer, device, n_epochs, eval_freq, eval_iter,
                 start_context, tokenizer, warmup_steps, initial_lr=3e-05, min_lr=1e-6,
                 *, shape=cosine, max_norm=1.0, accumulate=1):  # fmt: skip
-    """Train with warm-up, decay and clipping; the optimizer's rate is the peak, before and after.
+    """Train; the optimizer's rate is the peak, before and after. `accumulate` batches make a step.
 
-    `accumulate` batches make a step. Lists: training losses, validation losses, tokens seen, rates.
-    """
-    train_losses, val_losses, track_tokens_seen, track_lrs = [], [], [], []
+    Lists: training losses, validation losses, tokens seen, rates."""
+    tracks, track_lrs = ([], [], []), []
     peak_lr, tokens_seen = optimizer.param_groups[0]["lr"], 0
     total_steps = n_epochs * math.ceil(len(train_loader) / accumulate)
-    for epoch in range(n_epochs):
-        model.train()
+    for epoch in range(1, n_epochs + 1):
         batches = iter(train_loader)
         while pieces := list(itertools.islice(batches, accumulate)):
             step = len(track_lrs)
             lr = learning_rate(step, total_steps, warmup_steps, peak_lr, initial_lr, min_lr, shape)
-            training_step(model, pieces, optimizer, device, lr, max_norm)
+            training_step(model.train(), pieces, optimizer, device, lr, max_norm)
             tokens_seen += sum(inputs.numel() for inputs, _ in pieces)
             track_lrs.append(lr)
-            if step % eval_freq == 0:
-                losses = evaluate_model(model, train_loader, val_loader, device, eval_iter)
-                train_losses.append(losses[0])
-                val_losses.append(losses[1])
-                track_tokens_seen.append(tokens_seen)
-                log = "Ep {} (Step {:06d}): Train loss {:.3f}, Val loss {:.3f}"
-                print(log.format(epoch + 1, step, *losses))
+            if step % whole_number(eval_freq, "eval_freq") == 0:
+                train, val = evaluate_model(model, train_loader, val_loader, device, eval_iter)
+                print(f"Ep {epoch} (Step {step:06d}): Train loss {train:.3f}, Val loss {val:.3f}")
+                for track, value in zip(tracks, (train, val, tokens_seen)):
+                    track.append(value)
         generate_and_print_sample(model, tokenizer, device, start_context)
     for group in optimizer.param_groups:
         group["lr"] = peak_lr
-    return train_losses, val_losses, track_tokens_seen, track_lrs
+    return *tracks, track_lrs
 
 
-# appendix_d.ipynb: c50
+# appendix_d.ipynb: c52
 def adam_direction(grad, state, betas=(0.9, 0.999), eps=1e-8):
     """Where Adam goes: the mean of late gradients over the root of their mean square (Kingma and Ba, 2015).
 
@@ -137,7 +138,7 @@ def adam_direction(grad, state, betas=(0.9, 0.999), eps=1e-8):
     return m / (v.sqrt() + eps)
 
 
-# appendix_d.ipynb: c58
+# appendix_d.ipynb: c60
 class AdamW(torch.optim.Optimizer):
     """Adam, and all weights shrink a little in each step (Loshchilov and Hutter, 2019); as PyTorch's."""
 
@@ -155,7 +156,7 @@ class AdamW(torch.optim.Optimizer):
                     p.sub_(direction, alpha=group["lr"])
 
 
-# appendix_d.ipynb: c62
+# appendix_d.ipynb: c64
 def parameter_groups(model, weight_decay):
     """Groups for AdamW: matrices decay, vectors (biases, LayerNorm) do not. A tied matrix counts once."""
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -163,7 +164,7 @@ def parameter_groups(model, weight_decay):
     return [{"params": p, "weight_decay": d} for p, d in ((matrices, weight_decay), (vectors, 0.0))]
 
 
-# appendix_d.ipynb: c67
+# appendix_d.ipynb: c69
 def orthogonalize(matrix, steps=5, dtype=torch.bfloat16):
     """A matrix with the same directions, all of about the same size: `(n, m) -> (n, m)`.
 
