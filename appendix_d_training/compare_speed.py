@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from shared.files import seal
 from shared.measure import fast_in_bf16
 
-ROUNDS, TOKENS = 7, 16_384  # tokens in a round
+ROUNDS, TOKENS = 5, 8_192  # tokens in a round
 
 
 def stepping(recipe: training.Recipe):
@@ -52,7 +52,7 @@ def measured(recipe: training.Recipe, rounds: int = ROUNDS, tokens: int = TOKENS
     speeds, ratios = [], []
     for _ in range(rounds):
         speeds.append(times * a_step / seconds_of(step, times))
-        ratios.append(speeds[-1] * seconds_of(plain, 8) / (8 * a_plain))
+        ratios.append(speeds[-1] * seconds_of(plain, 4) / (4 * a_plain))
     torch.compiler.reset()
     row = {"tokens_per_second": round(sorted(speeds)[rounds // 2])}
     row |= {"ratio": sorted(ratios)[rounds // 2], "lowest": min(ratios), "highest": max(ratios)}
