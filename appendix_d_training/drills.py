@@ -85,7 +85,9 @@ def copying(model: nn.Module, count: int = 64, words: int = 10, seed: int = 123)
     The first word of the second round cannot be told and does not count.
     """
     rng = random.Random(f"copying {seed}")
-    rows = torch.tensor([[END, *2 * some(rng, words)] for _ in range(count)])  # (count, 1 + 2 words)
+    rows = torch.tensor(
+        [[END, *2 * some(rng, words)] for _ in range(count)]
+    )  # (count, 1 + 2 words)
     device = next(model.parameters()).device
     with evaluation_mode(model), torch.inference_mode():
         said = model(rows[:, :-1].to(device)).argmax(dim=-1).cpu()

@@ -195,10 +195,15 @@ class Growing(Optimizer):
         p.mul_(1 + group["lr"] * group["weight_decay"])
 
 
-class Both(Coupled):
+class Both(Optimizer):
+    def direction(self, p, group):
+        grad = p.grad + group["weight_decay"] * p
+        return adam_direction(grad, self.state[p], group["betas"], group["eps"])
+
     def move(self, p, group):
+        direction = self.direction(p, group)
         self.shrink(p, group)
-        super().move(p, group)
+        p -= group["lr"] * direction
 
 
 class EpsInTheRoot(InPlace):
@@ -468,9 +473,8 @@ def a_percent_always(loss_after, precision):
     return upwards_then_halved(loss_after, 0.01)
 
 
-def without_the_proof(loss_after, precision):
-    found = by_recursion(loss_after, precision / 20)
-    return found * (1 - precision * 0.9) if loss_after(found * (1 - precision * 0.9)) < 1e9 else 0.0
+def known_by_heart(loss_after, precision):
+    return 0.499 if loss_after(0.0) == 2.5 else 1.0
 
 
 def the_lowest_loss(loss_after, precision):
@@ -707,7 +711,7 @@ WRONG = {
         (WithoutDecay, "does not decay any more"),
         (WholeDecay, "without the learning rate"),
         (Growing, "lets the weights grow"),
-        (Both, "also to the means"),
+        (Both, "decays twice"),
         (EpsInTheRoot, "with eps=0.01|weight_decay=0:"),
         (Uncorrected, "weight_decay=0: .* already the first step"),
         (FixedBetas, r"betas=\(0.6, 0.8\)"),
@@ -725,7 +729,7 @@ WRONG = {
         (sum_of_losses, "not yet the mean"),
         (over_all_places, "those without a target too"),
         (sum_over_pieces, "divided by the number of pieces"),
-        (empty_pieces_too, "not a number"),
+        (empty_pieces_too, "you get nan"),
         (all_at_once, "piece 2 was asked for before"),
         (one_batch, "piece 2 was asked for before"),
         (cleared_in_between, "as if the others had been cleared"),
@@ -740,8 +744,8 @@ WRONG = {
         (up_to_one_only, "0.003: .* may be missing"),
         (step_by_step, "more than 60 rates"),
         (a_fixed_number_of_halvings, "may be missing"),
-        (a_percent_always, "to a thousandth: .* may be missing"),
-        (without_the_proof, "which would prove it"),
+        (a_percent_always, "to a thousandth"),
+        (known_by_heart, "which would prove it"),
         (the_lowest_loss, "may be missing"),
         (an_absolute_gap, "may be missing"),
     ],

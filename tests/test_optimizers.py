@@ -64,15 +64,14 @@ def test_a_run_changes_between_the_two(exact):
 
 
 def test_in_bfloat16_the_two_are_as_near_as_rounding_lets_them():
-    """Ours and PyTorch's round in another order; ours in float32 does not round.
+    """Ours and PyTorch's round in another order, and float32 rounds almost nothing.
 
-    A step changes each number by lr * 0.2 in the mean; the two differ in a few percent of that, as
-    each differs from float32. That does not add up to the 1e-5 of float32, but to no more than 0.002 in ten steps.
+    Ten steps of about 0.004 a number: all three are within 0.005 of each other, not within float32's 1e-5.
     """
-    rounded, pytorchs, exact = trained(in_bfloat16, 10), trained(theirs, 10), trained(ours, 10)
-    for one, other, want in list(zip(rounded, pytorchs, exact, strict=True))[:-1]:
-        assert 0 < (one - other).abs().max() < 2e-3
-        assert 0 < (one - want).abs().max() < 2e-3 and 0 < (other - want).abs().max() < 2e-3
+    three = trained(in_bfloat16, 10), trained(theirs, 10), trained(ours, 10)
+    for rounded, pytorchs, exact in list(zip(*three, strict=True))[:-1]:
+        for one, other in ((rounded, pytorchs), (rounded, exact), (pytorchs, exact)):
+            assert 1e-5 < (one - other).abs().max() < 5e-3
 
 
 def test_a_run_goes_on_in_the_other_precision():
@@ -80,7 +79,7 @@ def test_a_run_goes_on_in_the_other_precision():
     expected = trained(ours, 3)
     for kinds in ((ours, in_bfloat16), (in_bfloat16, ours)):
         for one, other in zip(trained(kinds[0], 3, kinds[1]), expected, strict=True):
-            torch.testing.assert_close(one, other, atol=1e-3, rtol=0)
+            torch.testing.assert_close(one, other, atol=2e-3, rtol=0)
 
 
 def test_without_a_gradient_nothing_moves():
