@@ -34,8 +34,9 @@ from shared.classification import (
     train_step,
 )
 from shared.gpt_model import GPTModel
-from shared.pretraining import load_checkpoint, parameter_groups, save_checkpoint
+from shared.pretraining import load_checkpoint, save_checkpoint
 from shared.text_data import make_encoding
+from shared.training import parameter_groups
 
 BYTES = make_encoding("bytes", {bytes([b]): b for b in range(256)}, ("<|endoftext|>",))
 PAD = BYTES.eot_token

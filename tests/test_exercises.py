@@ -12,7 +12,10 @@ import pytest
 from tools import chapters
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = [one.folder.name for one in chapters(ROOT) if (one.folder / "solutions.ipynb").exists()]
+CHAPTERS = {
+    one.folder.name: one.name for one in chapters(ROOT) if (one.folder / "solutions.ipynb").exists()
+}
+FOLDERS = list(CHAPTERS)
 
 
 def calls(folder):
@@ -38,8 +41,7 @@ def test_the_stub_is_not_solved_yet(folder, call):
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_every_check_is_asked_for_once(folder):
-    name = "appendix_a" if folder.startswith("appendix_a") else folder[:4]
-    module = importlib.import_module(f"shared.checks.{name}")
+    module = importlib.import_module(f"shared.checks.{CHAPTERS[folder]}")
     checks = [name for name, value in vars(module).items() if hasattr(value, "is_exercise")]
     assert sorted(ast.parse(call).body[0].value.func.attr for call in calls(folder)) == sorted(
         checks

@@ -25,8 +25,9 @@ from shared.instruction import (
     stream_response,
     train_epoch,
 )
-from shared.pretraining import calc_loss_batch, parameter_groups
+from shared.pretraining import calc_loss_batch
 from shared.text_data import make_encoding
+from shared.training import parameter_groups
 
 BYTES = make_encoding("bytes", {bytes([byte]): byte for byte in range(256)})
 END = BYTES.eot_token

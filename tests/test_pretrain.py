@@ -26,7 +26,8 @@ from torch import nn
 from shared import editions, encodings, lexicon, models, optimizers
 from shared.corpus import read_documents, split_held_out
 from shared.gpt_model import GPTModel
-from shared.pretraining import bits_per_byte, initialise, parameter_groups
+from shared.pretraining import bits_per_byte, initialise
+from shared.training import parameter_groups
 
 FOLDER = Path(__file__).resolve().parents[1] / "ch05_pretraining"
 sys.path.insert(0, str(FOLDER))

@@ -18,9 +18,7 @@ from shared.pretraining import (
     gpt2_config,
     gpt2_views,
     initialise,
-    learning_rate,
     load_weights_into_gpt,
-    parameter_groups,
 )
 
 # vocabulary, context, width, heads, blocks
@@ -415,25 +413,7 @@ def test_course_gpt_asks_for_no_hub(monkeypatch):
     assert models.pretrained()[1]["vocab_size"] == 4096
 
 
-# --- schedule, weight decay, first weights --------------------------------------------------------
-
-
-def test_learning_rate():
-    rates = [learning_rate(tokens, 1000, 100, 2.0, last=0.1) for tokens in range(0, 1201, 50)]
-    assert rates[:3] == [0.0, 1.0, 2.0] and max(rates) == 2.0
-    assert rates[2:21] == sorted(rates[2:21], reverse=True) and rates[20] == rates[-1] == 0.2
-    assert learning_rate(550, 1000, 100, 2.0, last=0.1) == pytest.approx(1.1)
-    assert learning_rate(0, 1000, 0, 2.0) == 2.0 and learning_rate(5, 5, 5, 2.0) == 2.0
-
-
-def test_parameter_groups_hold_each_parameter_once():
-    model = random_model()
-    model.pos_emb.weight.requires_grad_(False)
-    decays, others = parameter_groups(model, 0.3)
-    assert (decays["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
-    found = [id(p) for group in (decays, others) for p in group["params"]]
-    assert sorted(found) == sorted(id(p) for p in model.parameters() if p.requires_grad)
-    assert {p.dim() for p in decays["params"]} == {2} and {p.dim() for p in others["params"]} == {1}
+# --- first weights ---------------------------------------------------------------------------------
 
 
 def test_initialise():
