@@ -125,10 +125,10 @@ def step_of(recipe: Recipe, model, optimizer, batch, rate: float) -> float:
         return training_step(model, pieces, optimizer, "cpu", rate, recipe.max_norm)[0]
 
 
-def train(recipe: Recipe, rate: float, seed: int, valid: int, count: int = WINDOWS) -> list[dict]:
-    """A run over the first `count` windows of a stream: a row of losses and copying for each look at it."""
+def train(recipe: Recipe, rate: float, seed: int, valid: int) -> list[dict]:
+    """A run over the first windows of a stream: a row of losses and copying for each look at it."""
     model, compiled, optimizer = make_training(recipe, rate, seed)
-    loader = DataLoader(drills.windows(seed, count), recipe.batch)
+    loader = DataLoader(drills.windows(seed, WINDOWS), recipe.batch)
     unseen = DataLoader(drills.windows(valid, 256), 64)
     rows, losses, steps = [], [], len(loader)
     looks = {round(i * steps / LOOKS) for i in range(1, LOOKS + 1)}
@@ -197,7 +197,7 @@ def jobs_of(table: pd.DataFrame) -> dict[tuple, functools.partial]:
 
 
 def seeds_of(recipe: Recipe, fast: bool) -> tuple[int, ...]:
-    """Three seeds; one of bf16 where a processor has no units for it, and takes half an hour."""
+    """Three seeds; one of bf16 where a processor has no units for it, and takes ten times as long."""
     return SEEDS if fast or not recipe.bf16 else SEEDS[:1]
 
 
@@ -234,8 +234,8 @@ def compare(path: Path, processes: int, rows: list[str]) -> pd.DataFrame:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
         while True:
-            keys = table[KEY].itertuples(index=False, name=None) if len(table) else ()
-            left = {key: job for key, job in jobs_of(table).items() if key not in {*keys}}
+            done = {*table[KEY].itertuples(index=False, name=None)} if len(table) else set()
+            left = {key: job for key, job in jobs_of(table).items() if key not in done}
             left = {k: job for k, job in left.items() if k[0] != "change" or k[1] in rows}
             if not left:
                 return table
@@ -251,10 +251,9 @@ def compare(path: Path, processes: int, rows: list[str]) -> pd.DataFrame:
 
 def in_order(table: pd.DataFrame) -> pd.DataFrame:
     """Parts and rows in the order of this script; the looks of a run stay together."""
-    parts, names = ["sweep", "story", "change"], [*SWEPT, *ROWS]
-    places = table.part.map(parts.index) * 100 + table.row.map(
-        lambda name: names.index(name) if name in names else 0
-    )
+    names = {name: place for place, name in enumerate([*SWEPT, *ROWS])}
+    places = table.part.map({"sweep": 0, "story": 1, "change": 2}.get) * 100
+    places += table.row.map(lambda name: names.get(name, 0))
     return table.iloc[places.argsort(kind="stable")].reset_index(drop=True)
 
 

@@ -42,7 +42,7 @@ def learning_rate(
 ):
     """The rate of step 0 to total_steps - 1: a straight line up to the peak, then `shape` down to min_lr.
 
-    Step `warmup_steps` gets the peak, the last one min_lr. Example: `learning_rate(0, 10, 0, 0.1)` is 0.1.
+    Step `warmup_steps` gets the peak, and the last one min_lr if a step is left for it. Example: `learning_rate(0, 10, 0, 0.1)` is 0.1.
     """
     if step < warmup_steps:
         return initial_lr + (peak_lr - initial_lr) * step / warmup_steps
@@ -57,9 +57,9 @@ def clip_gradients(model, max_norm):
     ValueError, with a parameter's name, if the gradient is not finite (Pascanu and others, 2013).
     """
     grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    length = torch.stack([grad.norm() for grad in grads.values()]).norm()
+    length = torch.stack([grad.norm() for grad in grads.values()] or [torch.zeros(())]).norm()
     if not length.isfinite():
-        bad = next((name for name, grad in grads.items() if not grad.isfinite().all()), "all")
+        bad = next((name for name, grad in grads.items() if not grad.isfinite().all()), "the model")
         raise ValueError(f"the gradient of {bad} is not finite: lower the learning rate")
     if length > max_norm:
         for grad in grads.values():
@@ -85,7 +85,7 @@ def accumulate_gradients(model, pieces, device):
 
 # appendix_d.ipynb: c39
 def training_step(model, pieces, optimizer, device, lr, max_norm=1.0):
-    """One step from one batch or several; the loss, and the gradient's length before it was clipped."""
+    """One step from one batch or several, one rate for all groups; the loss, and the gradient's length before it was clipped."""
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.zero_grad()

@@ -528,3 +528,11 @@ def test_muon_and_adamw_together_train_a_model():
         for one in optimizers:
             one.step()
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_step_without_any_target_changes_nothing():
+    model = gpt()
+    before = copy.deepcopy(model.state_dict())
+    optimizer = torch.optim.AdamW(model.parameters())
+    assert training_step(model, pieces_of((0, 0)), optimizer, "cpu", 0.1) == (0.0, 0.0)
+    assert all(torch.equal(p, before[n]) for n, p in model.state_dict().items())
