@@ -20,7 +20,7 @@ __all__ = ["cosine", "linear", "stable_then_decay", "learning_rate", "clip_gradi
     "parameter_groups", "orthogonalize", "Muon", "block_matrices"]  # fmt: skip
 
 
-# appendix_d.ipynb: c14
+# appendix_d.ipynb: cosine
 def cosine(progress):
     """Half a cosine from 1 down to 0, for `progress` from 0 to 1 (Loshchilov and Hutter, 2017)."""
     return (1 + math.cos(math.pi * progress)) / 2
@@ -36,7 +36,7 @@ def stable_then_decay(progress, decay=0.2):
     return min(1.0, (1 - progress) / decay)
 
 
-# appendix_d.ipynb: c16
+# appendix_d.ipynb: learning-rate
 def learning_rate(
     step, total_steps, warmup_steps, peak_lr, initial_lr=0.0, min_lr=0.0, shape=cosine
 ):
@@ -50,7 +50,7 @@ def learning_rate(
     return min_lr + (peak_lr - min_lr) * shape(min(1.0, progress))
 
 
-# appendix_d.ipynb: c26
+# appendix_d.ipynb: clip-gradients
 def clip_gradients(model, max_norm):
     """Shorten the gradient, all of it by one factor, to a length of at most max_norm; its length before.
 
@@ -67,7 +67,7 @@ def clip_gradients(model, max_norm):
     return length.item()
 
 
-# appendix_d.ipynb: c36
+# appendix_d.ipynb: accumulate-gradients
 def accumulate_gradients(model, pieces, device):
     """Add up the gradients of the mean loss of all targets of several (inputs, targets); that loss in nats.
 
@@ -83,7 +83,7 @@ def accumulate_gradients(model, pieces, device):
     return total
 
 
-# appendix_d.ipynb: c39
+# appendix_d.ipynb: training-step
 def training_step(model, pieces, optimizer, device, lr, max_norm=1.0):
     """One step from one batch or several, one rate for all groups; the loss, and the gradient's length before it was clipped."""
     for group in optimizer.param_groups:
@@ -95,7 +95,7 @@ def training_step(model, pieces, optimizer, device, lr, max_norm=1.0):
     return loss, length
 
 
-# appendix_d.ipynb: c43
+# appendix_d.ipynb: train-model
 def train_model(model, train_loader, val_loader, optimizer, device, n_epochs, eval_freq, eval_iter,
                 start_context, tokenizer, warmup_steps, initial_lr=3e-05, min_lr=1e-6,
                 *, shape=cosine, max_norm=1.0, accumulate=1):  # fmt: skip
@@ -124,7 +124,7 @@ def train_model(model, train_loader, val_loader, optimizer, device, n_epochs, ev
     return *tracks, track_lrs
 
 
-# appendix_d.ipynb: c52
+# appendix_d.ipynb: adam-direction
 def adam_direction(grad, state, betas=(0.9, 0.999), eps=1e-8):
     """Where Adam goes: the mean of late gradients over the root of their mean square (Kingma and Ba, 2015).
 
@@ -138,7 +138,7 @@ def adam_direction(grad, state, betas=(0.9, 0.999), eps=1e-8):
     return m / (v.sqrt() + eps)
 
 
-# appendix_d.ipynb: c60
+# appendix_d.ipynb: adam-w
 class AdamW(torch.optim.Optimizer):
     """Adam, and all weights shrink a little in each step (Loshchilov and Hutter, 2019); as PyTorch's."""
 
@@ -156,7 +156,7 @@ class AdamW(torch.optim.Optimizer):
                     p.sub_(direction, alpha=group["lr"])
 
 
-# appendix_d.ipynb: c64
+# appendix_d.ipynb: parameter-groups
 def parameter_groups(model, weight_decay):
     """Groups for AdamW: matrices decay, vectors (biases, LayerNorm) do not. A tied matrix counts once."""
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -164,7 +164,7 @@ def parameter_groups(model, weight_decay):
     return [{"params": p, "weight_decay": d} for p, d in ((matrices, weight_decay), (vectors, 0.0))]
 
 
-# appendix_d.ipynb: c69
+# appendix_d.ipynb: orthogonalize
 def orthogonalize(matrix, steps=5, dtype=torch.bfloat16):
     """A matrix with the same directions, all of about the same size: `(n, m) -> (n, m)`.
 
