@@ -19,7 +19,6 @@ import compare_training as training
 import drills
 import pandas as pd
 import torch
-from torch.utils.data import DataLoader
 
 from shared.files import seal
 from shared.measure import fast_in_bf16
@@ -30,7 +29,7 @@ ROUNDS, TOKENS = 5, 8_192  # tokens in a round
 def stepping(recipe: training.Recipe):
     """A function that trains on one batch again and again."""
     _, model, optimizer = training.make_training(recipe, 1e-4, 123)
-    batch = next(iter(DataLoader(drills.windows(123, recipe.batch), recipe.batch)))
+    batch = drills.windows(123, recipe.batch)[:]
     return lambda: training.step_of(recipe, model, optimizer, batch, 1e-4)
 
 

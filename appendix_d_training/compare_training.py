@@ -132,8 +132,8 @@ def train(recipe: Recipe, rate: float, seed: int, valid: int) -> list[dict]:
     unseen = DataLoader(drills.windows(valid, 256), 64)
     rows, losses, steps = [], [], len(loader)
     looks = {round(i * steps / LOOKS) for i in range(1, LOOKS + 1)}
+    warmup = round(recipe.warmup * steps)
     for step, batch in enumerate(loader):
-        warmup = round(recipe.warmup * steps)
         now = learning_rate(step, steps, warmup, rate, rate / steps, 0.0, recipe.shape)
         try:
             losses.append(step_of(recipe, compiled, optimizer, batch, now))
