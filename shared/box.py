@@ -1,10 +1,13 @@
-"""A box to type into below a cell: Enter sends, the answer grows, earlier questions stay above it.
+"""A box to type into below a cell: Enter sends, the answer grows, ■ stops it, earlier questions stay above it.
 
 Without a kernel (on GitHub, on the pages) the cell's output is text: the examples and their answers.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from html import escape
 
 import ipywidgets
@@ -13,15 +16,33 @@ WIDE = {"width": "52em", "max_width": "100%"}
 LAST_LETTERS = 0.3  # seconds that the browser may hold back what was typed before Enter
 
 
+@contextmanager
+def interrupts(noted: Callable[[], None]) -> Iterator[None]:
+    """Meanwhile ■ (Interrupt the kernel) calls `noted`. Without this a kernel that runs no cell ignores it."""
+    if threading.current_thread() is not threading.main_thread():  # only that one gets signals
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: noted())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class Box:
     """Fields to type into, called `names`, and what `answer` says of their texts.
 
-    `answer(*texts)` returns the answer, or yields it in pieces; what it raises is shown as a sentence. `examples`, a
-    text for each field or a tuple of them, are answered at once, and what one of those raises is raised here.
+    `answer(*texts)` returns the answer, or yields it in pieces; what it raises is shown as a sentence. ■ stops an
+    answer after the next piece. `examples`, a text for each field or a tuple of them, are answered at once, and what
+    one of those raises is raised here.
     """
 
     def __init__(self, answer: Callable[..., str | Iterable[str]], *names: str, examples: list):
-        self.answer, self.turns = answer, []
+        self.answer, self.turns, self.stopped = answer, [], False
+        try:  # answers are given where cells run, though JupyterLab may report Enter to another thread
+            self.loop = asyncio.get_running_loop()
+        except RuntimeError:  # no kernel: a test
+            self.loop = None
         examples = [(one,) if isinstance(one, str) else one for one in examples]
         self.said, self.note = ipywidgets.HTML(layout=WIDE), ipywidgets.HTML(layout=WIDE)
         self.fields = [
@@ -41,6 +62,8 @@ class Box:
         try:
             answer = self.answer(*texts)
             for piece in [answer] if isinstance(answer, str) else answer:
+                if self.stopped:
+                    return self.tell("Stopped: this answer is not complete.")
                 self.turns[-1][1] += piece
                 self.show()
         except BaseException:
@@ -52,9 +75,9 @@ class Box:
         """Enter, as the browser reports it; the texts are read a moment later."""
         if content.get("event") != "submit":
             return
-        try:
-            asyncio.get_running_loop().call_later(LAST_LETTERS, self.send)
-        except RuntimeError:  # no kernel: a test
+        if self.loop:
+            self.loop.call_soon_threadsafe(self.loop.call_later, LAST_LETTERS, self.send)
+        else:
             self.send()
 
     def send(self) -> None:
@@ -66,13 +89,18 @@ class Box:
         self.tell("")
         self.fill([""] * len(texts))
         self.fields[0].focus()
+        self.stopped = False
         try:
-            self.ask(*texts)
+            with interrupts(self.stop):
+                self.ask(*texts)
         except Exception as error:  # a traceback would go where no reader looks
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
             self.tell(" ".join(f"{kind}{error}".split()))
             if not any(field.value for field in self.fields):  # nothing typed meanwhile
                 self.fill(texts)
+
+    def stop(self) -> None:
+        self.stopped = True
 
     def fill(self, texts: list[str]) -> None:
         for field, text in zip(self.fields, texts):

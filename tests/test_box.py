@@ -3,10 +3,14 @@
 import ast
 import asyncio
 import contextlib
+import os
+import signal
 import sys
+import time
 from html import unescape
 
 import pytest
+from jupyter_client.manager import start_new_kernel
 from nbformat.v4 import new_output
 
 from shared import box as module
@@ -109,6 +113,68 @@ def test_letters_that_come_after_their_enter_are_asked_too(monkeypatch):
         return repr(box)
 
     assert asyncio.run(in_a_kernel()).endswith("> mouse\nMOUSE")
+
+
+def test_an_interrupt_stops_the_answer_and_nothing_else():
+    def slow(text):
+        yield "a"
+        if text == "stop":
+            os.kill(os.getpid(), signal.SIGINT)
+        yield "b"
+
+    before = signal.getsignal(signal.SIGINT)
+    box = Box(slow, "word", examples=["one"])
+    press_enter(box, "stop")
+    assert repr(box).endswith("> stop\na") and box.note.value.startswith("Stopped")
+    press_enter(box, "on")
+    assert repr(box).endswith("> on\nab") and box.note.value == ""
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+ENDLESS = """
+import itertools, time
+from shared.box import Box
+
+def endless(text):
+    for _ in itertools.count() if text else [1]:
+        time.sleep(0.02)
+        yield "x"
+
+box = Box(endless, "word", examples=[""])
+"""
+
+
+@pytest.mark.parametrize("subshell", [False, True], ids=["main", "subshell"])
+def test_an_interrupt_of_a_kernel_stops_the_answer(subshell):
+    """JupyterLab may send what happens in a widget to a subshell, a thread beside that of the cells."""
+    manager, client = start_new_kernel(kernel_name="python3")
+
+    def run(code):
+        reply = client.execute_interactive(
+            "", user_expressions={"said": code}, timeout=60, store_history=False
+        )
+        return ast.literal_eval(reply["content"]["user_expressions"]["said"]["data"]["text/plain"])
+
+    try:
+        assert client.execute_interactive(ENDLESS, timeout=60)["content"]["status"] == "ok"
+        enter = {"method": "custom", "content": {"event": "submit"}}
+        content = {"comm_id": run("box.fields[0].comm.comm_id"), "data": enter}
+        assert run("setattr(box.fields[0], 'value', 'go') or 1") == 1
+        message = client.session.msg("comm_msg", content)
+        if subshell:
+            client.control_channel.send(client.session.msg("create_subshell_request"))
+            reply = client.get_control_msg(timeout=60)
+            message["header"]["subshell_id"] = reply["content"]["subshell_id"]
+        client.shell_channel.send(message)
+        time.sleep(module.LAST_LETTERS + 1)
+        manager.interrupt_kernel()
+        question, answer = run("box.turns[-1]")
+        assert question == "go" and 1 < len(answer) < 200
+        assert run("box.note.value").startswith("Stopped")
+        assert run("1 + 1") == 2  # the kernel goes on
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
 
 
 def test_what_is_typed_is_text_and_no_markup():
