@@ -39,7 +39,9 @@ __all__ = ["check_instruction", "format_input", "format_prompt", "short_prompt",
 def check_instruction(entry):
     """Raise ValueError unless the entry says what is to be done."""
     if not str(entry.get("instruction") or "").strip():
-        raise ValueError(f"there is no instruction in {entry}: say what is to be done")
+        given = [f"{key} {text!r}" for key, text in entry.items() if text and key != "instruction"]
+        only = f" (only {', '.join(given)})" if given else ""
+        raise ValueError(f"there is no instruction{only}: say what is to be done")
 
 
 # ch07.ipynb: format-input

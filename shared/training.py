@@ -52,7 +52,7 @@ def learning_rate(
 
 # appendix_d.ipynb: clip-gradients
 def clip_gradients(model, max_norm):
-    """Shorten the gradient, all of it by one factor, to a length of at most max_norm; its length before.
+    """Shorten the whole gradient by one factor, to a length of at most max_norm; returns its old length.
 
     ValueError, with a parameter's name, if the gradient is not finite (Pascanu and others, 2013).
     """
@@ -69,9 +69,9 @@ def clip_gradients(model, max_norm):
 
 # appendix_d.ipynb: accumulate-gradients
 def accumulate_gradients(model, pieces, device):
-    """Add up the gradients of the mean loss of all targets of several (inputs, targets); that loss in nats.
+    """Add up the gradients of the mean loss over all targets of several (inputs, targets).
 
-    A target of -100 does not count, nor does a piece without targets.
+    Returns that loss, in nats. A target of -100 does not count, nor does a piece without targets.
     """
     counts = [(targets != -100).sum().item() for _, targets in pieces]
     total = 0.0
@@ -85,7 +85,10 @@ def accumulate_gradients(model, pieces, device):
 
 # appendix_d.ipynb: training-step
 def training_step(model, pieces, optimizer, device, lr, max_norm=1.0):
-    """One step from one batch or several, one rate for all groups; the loss, and the gradient's length before it was clipped."""
+    """One step from one batch or several, at one rate for all groups.
+
+    Returns the loss, and the gradient's length before it was clipped.
+    """
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.zero_grad()
@@ -101,7 +104,7 @@ def train_model(model, train_loader, val_loader, optimizer, device, n_epochs, ev
                 *, shape=cosine, max_norm=1.0, accumulate=1):  # fmt: skip
     """Train; the optimizer's rate is the peak, before and after. `accumulate` batches make a step.
 
-    Lists: training losses, validation losses, tokens seen, rates."""
+    Returns lists: training losses, validation losses, tokens seen, rates."""
     tracks, track_lrs = ([], [], []), []
     peak_lr, tokens_seen = optimizer.param_groups[0]["lr"], 0
     total_steps = n_epochs * math.ceil(len(train_loader) / accumulate)
@@ -126,7 +129,7 @@ def train_model(model, train_loader, val_loader, optimizer, device, n_epochs, ev
 
 # appendix_d.ipynb: adam-direction
 def adam_direction(grad, state, betas=(0.9, 0.999), eps=1e-8):
-    """Where Adam goes: the mean of late gradients over the root of their mean square (Kingma and Ba, 2015).
+    """Where Adam goes: the mean of recent gradients over the root of their mean square (Kingma and Ba, 2015).
 
     Any shape; `state` is this parameter's memory, a dictionary, empty before the first step.
     """
@@ -200,5 +203,5 @@ class Muon(torch.optim.Optimizer):
 
 
 def block_matrices(model):
-    """What Muon moves: the matrices of the transformer blocks that are trained. All else is AdamW's."""
+    """What Muon moves: the matrices of the transformer blocks, if they are trained. AdamW moves the rest."""
     return [p for p in model.trf_blocks.parameters() if p.dim() == 2 and p.requires_grad]

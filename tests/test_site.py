@@ -273,6 +273,36 @@ def test_boxes_that_scroll_are_reached_by_keyboard(small):
     assert (done.stdout.strip(), done.stderr) == (expected, "")
 
 
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not here: no script was run")
+@pytest.mark.parametrize(
+    "hash, marked, opened_at",
+    [
+        ("", ["tall: a tall house", "house: a tall house"], ["tall: a tall house"]),
+        ("", ["tall: tall", "house: house", "tall: a tall house"], ["tall: a tall house"]),
+        ("", ["tall: tall", "house: house"], ["tall: tall"]),  # not together
+        ("", ["tall: folded tall", "tall: tall"], ["tall: tall"]),
+        ("#here", ["tall: tall"], []),
+        ("", [], []),
+    ],
+)
+def test_a_page_opens_at_what_the_search_has_found(small, hash, marked, opened_at):
+    """found.js on a page with marked words, each with the paragraph around it; they are marked after a while."""
+    assert "found.js" in html_of(small, "all/ch02_text_data/ch02.html")
+    page = f"""
+    let marked = [];
+    const word = (one) => ({{ textContent: one.split(": ")[0], checkVisibility: () => !one.includes("folded"),
+      closest: () => ({{ textContent: one.split(": ")[1] }}), scrollIntoView: () => console.log(one) }});
+    globalThis.location = {{ hash: "{hash}" }};
+    globalThis.document = {{ querySelectorAll: () => marked, querySelector: () => "article" }};
+    globalThis.MutationObserver = class {{ constructor(look) {{ this.look = look; }} disconnect() {{ this.look = () => 0; }}
+      observe() {{ for (const now of [[], {marked}, {marked}]) {{
+        marked = now.map(word); this.look([], this); }} }} }};
+    """
+    script = (ROOT / "pages" / "static" / "found.js").read_text(encoding="utf-8")
+    done = subprocess.run(["node", "-e", page + script], capture_output=True, text=True)
+    assert (done.stdout.splitlines(), done.stderr) == (opened_at, "")
+
+
 def test_going_on_from_exercises_meets_no_solution(small):
     links = {
         name: Page(html_of(small, f"all/{name}.html")).relations.get("next")
