@@ -29,7 +29,14 @@ STOPPED = pytest.StashKey[str]()  # why the rest of a notebook is not run
 LONG = ("appendix_d", "appendix_e", "ch05", "ch06", "ch07", "ch08")
 # Files of half a minute and more, the longest first: begun last, they would keep one core waiting.
 FIRST = ("ch06.ipynb", "ch07.ipynb", "test_book_edition.py", "ch05.ipynb", "test_nbval_holes.py")
-FIRST += ("ch03.ipynb", "ch04.ipynb", "test_pretrain.py", "test_site.py", "test_checks_ch05.py")
+FIRST += (
+    "appendix_e.ipynb",
+    "ch03.ipynb",
+    "ch04.ipynb",
+    "test_pretrain.py",
+    "test_site.py",
+    "test_checks_ch05.py",
+)
 
 # A notebook's kernel inherits these; its stored outputs were made without them.
 for name in ("MPLBACKEND", "COURSE_DATA", "COURSE_MODEL"):

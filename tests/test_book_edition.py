@@ -17,6 +17,7 @@ WITH_COURSE_GPT = {
     "ch05": "ch05_pretraining",
     "ch06": "ch06_classification",
     "ch07": "ch07_instruction",
+    "appendix_e": "appendix_e_lora",
 }
 BANNER = "data: book (the book's); model: gpt2 (50,257 tokens)"
 REAL = assets.cache_folder()
@@ -118,23 +119,39 @@ def test_chapter_5_on_the_real_text(monkeypatch):
 COLLECTION = "SMSSpamCollection"
 
 
-def test_chapter_6_on_stand_in_messages(tmp_path, monkeypatch):
+def stand_in_messages(folder):
     """A few of the course's messages as the collection has them: tabs, quotation marks, repeats, one very long."""
     table = editions.messages().sample(600, random_state=5)
     lines = [f"{label}\t{text}" for label, text in zip(table.label, table.text)]
     lines += lines[:40] + [f"ham\t{'so long as this ' * 60}"]
     content = ("\n".join(lines) + "\n").encode()
-    (tmp_path / COLLECTION).write_bytes(content)
-    digests = {COLLECTION: hashlib.sha256(content).hexdigest()}
+    (folder / COLLECTION).write_bytes(content)
+    return len(lines), {COLLECTION: hashlib.sha256(content).hexdigest()}
+
+
+def test_chapter_6_on_stand_in_messages(tmp_path, monkeypatch):
+    count, digests = stand_in_messages(tmp_path)
     less = {'"all", 3, 6e-4': '"all", 2, 6e-4'}
     printed = outputs_of_the_book_edition(
         "ch06", tmp_path, monkeypatch, digests, "course-gpt", less
     )
     assert "data: book (the book's); model: course-gpt (4,096 tokens)" in printed
-    assert f"of {len(lines):,} messages are left" in printed
+    assert f"of {count:,} messages are left" in printed
 
 
 @pytest.mark.skipif(not (REAL / COLLECTION).exists(), reason="the book's messages are not here")
 def test_chapter_6_on_the_real_messages(monkeypatch):
     printed = outputs_of_the_book_edition("ch06", REAL, monkeypatch, {}, "course-gpt")
     assert "of 5,574 messages are left" in printed
+
+
+def test_appendix_e_on_stand_in_messages(tmp_path, monkeypatch):
+    _, digests = stand_in_messages(tmp_path)
+    # its second training is on the course's own items, as in the course edition
+    less = {'asked("train"': 'asked("validation"', "< 0.5 * first_loss": "< first_loss"}
+    less |= {'== bits["base"] < bits["adapter on"]': '== bits["base"]'}  # two steps forget nothing
+    printed = outputs_of_the_book_edition(
+        "appendix_e", tmp_path, monkeypatch, digests, "course-gpt", less
+    )
+    assert "data: book (the book's); model: course-gpt (4,096 tokens)" in printed
+    assert "MB instead of 23.4 MB" in printed

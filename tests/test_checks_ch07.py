@@ -1,7 +1,7 @@
 """Every check of chapter 7's exercises: accepts right answers, refuses the usual wrong ones."""
 
+import copy
 import functools
-import math
 import random
 import re
 
@@ -12,6 +12,13 @@ from torch import nn
 
 from shared.checks import ch07 as check
 from shared.instruction import custom_collate_fn, format_input, left_padded
+from shared.lora import (
+    ATTENTION,
+    FEED_FORWARD,
+    LinearWithLoRA,
+    lora_layers,
+    replace_linear_with_lora,
+)
 from shared.pretraining import generate
 
 # 7.1: another style of prompt
@@ -272,104 +279,85 @@ def without_input(given):
 # 7.4: LoRA
 
 
-class LoRA(nn.Module):
-    freeze, zero_a, zero_b, scaled, keep = True, False, True, True, True
+def lora(first=True, last=False, layers=ATTENTION, rank=8, alpha=16, thaw=(), **options):
+    """The solution, with room for mistakes."""
 
-    def __init__(self, linear, rank, alpha):
-        super().__init__()
-        self.linear, self.alpha = linear.requires_grad_(not self.freeze), alpha
-        self.A = nn.Parameter(torch.zeros(linear.in_features, rank))
-        self.B = nn.Parameter(torch.zeros(rank, linear.out_features))
-        if not self.zero_a:
-            nn.init.normal_(self.A, std=1 / math.sqrt(rank))
-        if not self.zero_b:
-            nn.init.normal_(self.B)
+    def answer(model):
+        model.requires_grad_(not first)
+        replace_linear_with_lora(model, rank, alpha, layers=layers, **options)
+        if last:
+            model.requires_grad_(False)
+        for name in thaw:
+            model.get_submodule(name).requires_grad_(True)
+        return [p for p in model.parameters() if p.requires_grad]
 
-    def forward(self, x):
-        change = x @ self.A @ self.B * (self.alpha if self.scaled else 1)
-        return (self.linear(x) if self.keep else 0) + change
+    return answer
 
 
-class Merged(LoRA):
-    """Another right way: the correction is added to the matrix."""
-
-    def forward(self, x):
-        weight = self.linear.weight + self.alpha * (self.A @ self.B).T
-        return nn.functional.linear(x, weight, self.linear.bias)
-
-
-class Detached(LoRA):
-    def forward(self, x):
-        return self.linear(x) + self.alpha * (x @ self.A.detach() @ self.B)
+def by_their_names(model):
+    """Frozen afterwards, by names; as a generator."""
+    replace_linear_with_lora(model, rank=8, alpha=16, layers=ATTENTION)
+    for name, p in model.named_parameters():
+        p.requires_grad_(".lora." in name)
+    return (p for p in model.parameters() if p.requires_grad)
 
 
-class Isolated(LoRA):
-    """The layer's own output carries no gradient on to what lies below."""
-
-    def forward(self, x):
-        with torch.no_grad():
-            kept = self.linear(x)
-        return kept + self.alpha * (x @ self.A @ self.B)
+def in_groups(model):
+    lora()(model)
+    layers = lora_layers(model).values()
+    return [{"params": [layer.lora.A for layer in layers]}, {"params": [layer.lora.B for layer in layers]}]  # fmt: skip
 
 
-class Renamed(LoRA):
-    def __init__(self, linear, rank, alpha):
-        super().__init__(linear, rank, alpha)
-        self.layer = self._modules.pop("linear")
-
-    def forward(self, x):
-        return self.layer(x) + self.alpha * (x @ self.A @ self.B)
+def with_names(model):
+    lora()(model)
+    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
 
 
-class WithoutBias(LoRA):
-    def forward(self, x):
-        return x @ self.linear.weight.T + self.alpha * (x @ self.A @ self.B)
+def all_parameters(model):
+    lora()(model)
+    return list(model.parameters())
 
 
-class ByRank(LoRA):
-    def forward(self, x):
-        return self.linear(x) + self.alpha / self.A.shape[1] * (x @ self.A @ self.B)
+def b_alone(model):
+    lora()(model)
+    return [layer.lora.B for layer in lora_layers(model).values()]
 
 
-class InPlace(LoRA):
-    def forward(self, x):
-        out = self.linear(x)
-        with torch.no_grad():
-            x *= self.alpha
-        return out + x @ self.A @ self.B
+def an_optimizer(model):
+    return torch.optim.AdamW(lora()(model))
 
 
-class Alike(LoRA):
-    """All columns of A are alike, and stay alike."""
-
-    def __init__(self, linear, rank, alpha, fill=lambda A: nn.init.ones_(A)):
-        super().__init__(linear, rank, alpha)
-        with torch.no_grad():
-            fill(self.A)
+def found_before(model):
+    given = list(model.parameters())
+    lora()(model)
+    return given
 
 
-class OneColumn(Alike):
-    def __init__(self, *given):
-        super().__init__(*given, lambda A: A.copy_(torch.randn(len(A), 1).expand_as(A)))
+def a_copy(model):
+    return lora()(copy.deepcopy(model))
 
 
-class OnlyTwo(Alike):
-    """Two columns, each twice: seen where the rank is 4."""
-
-    def __init__(self, *given):
-        super().__init__(
-            *given, lambda A: A.copy_(torch.randn(len(A), 2).repeat(1, 2)[:, : A.shape[1]])
-        )
+def head_too(model):
+    lora()(model)
+    model.out_head = LinearWithLoRA(model.out_head, 8, 16)
+    return [p for p in model.parameters() if p.requires_grad]
 
 
-class Transposed(LoRA):
-    def __init__(self, linear, rank, alpha):
-        super().__init__(linear, rank, alpha)
-        self.A = nn.Parameter(torch.randn(rank, linear.in_features))
+def names_only(model):
+    lora()(model)
+    return [name for name, p in model.named_parameters() if p.requires_grad]
 
 
-def lora(**changes):
-    return type("Wrong", (LoRA,), changes)
+def drawn_at_once(model):
+    """B is drawn, too, so that the model is another from the start."""
+    given = lora()(model)
+    for layer in lora_layers(model).values():
+        torch.nn.init.normal_(layer.lora.B)
+    return given
+
+
+def each_twice(model):
+    return [{"params": [p]} for p in lora()(model) for _ in range(2)]
 
 
 # 7.5: how many targets
@@ -593,9 +581,10 @@ RIGHT = [
     ("collate_answers", as_lists),
     ("entries_from_chats", chats()),
     ("entries_from_chats", by_a_pattern),
-    ("linear_with_lora", LoRA),
-    ("linear_with_lora", Merged),
-    ("linear_with_lora", lora(zero_a=True, zero_b=False)),
+    ("lora_parameters", lora()),
+    ("lora_parameters", by_their_names),
+    ("lora_parameters", in_groups),
+    ("lora_parameters", with_names),
     ("target_counts", counts()),
     ("target_counts", lambda lengths, prompts: torch.tensor(counts()(lengths, prompts))),
     ("trained_on", overlap(words)),
@@ -658,21 +647,24 @@ WRONG = [
     ("entries_from_chats", systems_at_the_start, "a system's message before the answer"),
     ("entries_from_chats", any_sequence, ",) is no list"),
     ("entries_from_chats", without_input, "lacks"),
-    ("linear_with_lora", lora(freeze=False), "freeze"),
-    ("linear_with_lora", lora(zero_a=True), "gradient"),
-    ("linear_with_lora", lora(zero_b=False), "begin with zeros"),
-    ("linear_with_lora", lora(scaled=False), "alpha"),
-    ("linear_with_lora", lora(keep=False), "before training"),
-    ("linear_with_lora", Detached, "no gradient reaches A"),
-    ("linear_with_lora", Transposed, "A is"),
-    ("linear_with_lora", Isolated, "the gradient of x"),
-    ("linear_with_lora", Renamed, "not the layer that was given"),
-    ("linear_with_lora", WithoutBias, "bias included"),
-    ("linear_with_lora", ByRank, "not linear(x) + alpha"),
-    ("linear_with_lora", InPlace, "forward changed the x"),
-    ("linear_with_lora", Alike, "A begins with a rank of 1, not 2"),
-    ("linear_with_lora", OneColumn, "A begins with a rank of 1, not 2"),
-    ("linear_with_lora", OnlyTwo, "A begins with a rank of 2, not 4"),
+    ("lora_parameters", lora(first=False), "can learn; the base should be frozen"),
+    ("lora_parameters", lora(last=True), "are A and B frozen?"),
+    ("lora_parameters", lora(layers=None), "only attention should"),
+    ("lora_parameters", lora(layers=ATTENTION + FEED_FORWARD), "only attention should"),
+    ("lora_parameters", lora(layers=("W_query", "W_value")), "W_key has no LoRA"),
+    ("lora_parameters", lora(rank=16, alpha=8), "(16, 8, 'alpha/rank')"),
+    ("lora_parameters", lora(scaling="alpha"), "(8, 16, 'alpha')"),
+    ("lora_parameters", lora(thaw=["final_norm"]), "final_norm.scale can learn"),
+    ("lora_parameters", lora(thaw=["out_head"]), "out_head.weight can learn"),
+    ("lora_parameters", head_too, "out_head has LoRA beside it"),
+    ("lora_parameters", all_parameters, "is among the parameters; it does not learn"),
+    ("lora_parameters", found_before, "among the parameters"),
+    ("lora_parameters", b_alone, "lora.A is not among the parameters"),
+    ("lora_parameters", an_optimizer, "not yet an optimizer"),
+    ("lora_parameters", a_copy, "has no LoRA beside it"),
+    ("lora_parameters", names_only, "an optimizer cannot take"),
+    ("lora_parameters", drawn_at_once, "before training"),
+    ("lora_parameters", each_twice, "more than one parameter group"),
     ("target_counts", counts(1, 0, 0, 0), "last column"),
     ("target_counts", counts(0, 1, 0, 0), "every end token is hidden"),
     ("target_counts", counts(0, 0, -1, 0), "one end token each"),

@@ -18,7 +18,16 @@ from tools import ORDER, read
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
     0: ("box", "files", "finite", "network", "plotting", "measure", "program", "texts"),
-    1: ("assets", "editions", "encodings", "corpus", "lexicon", "invented", "checkpoints"),
+    1: (
+        "assets",
+        "editions",
+        "encodings",
+        "corpus",
+        "lexicon",
+        "invented",
+        "checkpoints",
+        "adapters",
+    ),
     2: (),  # the promoted chapters, in course order: found by what their first lines say
     3: ("optimizers", "models", "scoring", "judge"),
     4: ("demo", "checks"),

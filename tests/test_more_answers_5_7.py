@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from shared.classification import (
@@ -27,6 +26,7 @@ from shared.classification import (
 )
 from shared.gpt_model import GPTModel, evaluation_mode
 from shared.instruction import check_instruction
+from shared.lora import ATTENTION, LinearWithLoRA, replace_linear_with_lora
 from shared.pretraining import (
     generate,
     gpt2_config,
@@ -230,18 +230,12 @@ def faulty_ones_refused(chats):
     return entries
 
 
-class BiasLearns(nn.Module):
-    """7.4: the weight is frozen, the bias is not."""
-
-    def __init__(self, linear, rank, alpha):
-        super().__init__()
-        self.linear, self.alpha = linear, alpha
-        self.linear.weight.requires_grad = False
-        self.A = nn.Parameter(torch.randn(linear.in_features, rank) / math.sqrt(rank))
-        self.B = nn.Parameter(torch.zeros(rank, linear.out_features))
-
-    def forward(self, x):
-        return self.linear(x) + self.alpha * (x @ self.A @ self.B)
+def biases_learn(model):
+    """7.4: the weights are frozen, the biases are not."""
+    for name, p in model.named_parameters():
+        p.requires_grad_(name.endswith(("bias", "shift")))
+    replace_linear_with_lora(model, 8, 16, layers=ATTENTION)
+    return [p for p in model.parameters() if p.requires_grad]
 
 
 def sorted_lengths(lengths, prompts):
@@ -528,17 +522,17 @@ def by_an_iterator(chats):
     return entries
 
 
-class TwoLayers(nn.Module):
-    def __init__(self, linear, rank, alpha):
-        super().__init__()
-        self.linear, self.alpha = linear, alpha
-        for p in linear.parameters():
-            p.requires_grad = False
-        self.A = nn.Parameter(nn.init.orthogonal_(torch.empty(linear.in_features, rank)))
-        self.B = nn.Parameter(torch.zeros(rank, linear.out_features))
-
-    def forward(self, x):
-        return self.linear(x) + F.linear(F.linear(x, self.A.T), self.B.T * self.alpha)
+def layer_by_layer(model):
+    """7.4: block by block, without replace_linear_with_lora."""
+    for p in model.parameters():
+        p.requires_grad = False
+    found = []
+    for block in model.trf_blocks:
+        for name in ATTENTION:
+            layer = LinearWithLoRA(getattr(block.att, name), 8, 16)
+            setattr(block.att, name, layer)
+            found += layer.lora.parameters()
+    return tuple(found)
 
 
 def counted_place_by_place(lengths, prompts):
@@ -604,7 +598,7 @@ WRONG = [
     ("ch07", "phi_prompt", input_added),
     ("ch07", "collate_answers", longest_without_end),
     ("ch07", "entries_from_chats", faulty_ones_refused),
-    ("ch07", "linear_with_lora", BiasLearns),
+    ("ch07", "lora_parameters", biases_learn),
     ("ch07", "target_counts", sorted_lengths),
     ("ch07", "trained_on", much_alike),
     ("ch07", "repaired_batch", ends_in_the_prompt),
@@ -632,7 +626,7 @@ RIGHT = [
     ("ch07", "phi_prompt", by_lines),
     ("ch07", "collate_answers", by_the_library),
     ("ch07", "entries_from_chats", by_an_iterator),
-    ("ch07", "linear_with_lora", TwoLayers),
+    ("ch07", "lora_parameters", layer_by_layer),
     ("ch07", "target_counts", counted_place_by_place),
     ("ch07", "trained_on", by_substitution),
     ("ch07", "repaired_batch", by_the_lessons_generate),

@@ -6,7 +6,6 @@ from numbers import Integral
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from shared.checks import Verdict, brief, exercise, require
 from shared.checks.means import called
@@ -17,13 +16,13 @@ SMALL |= {"drop_rate": 0.0, "qkv_bias": False}
 END = 39
 
 
-def _gpt(seed=0, scale=6.0):
+def _gpt(seed=0, scale=6.0, **changes):
     """A small GPTModel whose likeliest tokens vary with what it reads, and with where it reads it."""
     from shared.gpt_model import GPTModel
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = GPTModel(SMALL).eval()
+        model = GPTModel(SMALL | changes).eval()
     with torch.no_grad():
         for block in model.trf_blocks:
             block.att.W_query.weight.mul_(scale)
@@ -247,98 +246,95 @@ def entries_from_chats(answer):
     return "the first round of each, with a question and an answer; what is no list is refused"
 
 
-@exercise
-def linear_with_lora(answer):
-    """`answer(linear, rank, alpha)`, a module -> `linear(x) + alpha * (x @ A @ B)`."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        for bias in (True, False):
-            _require_lora(answer, nn.Linear(6, 10, bias=bias), torch.randn(2, 3, 6))
-        share, first, last = _train_with(answer)
-    require(last < 0.8 * first, f"in a small GPT the loss fell only from {first:.2f} to {last:.2f}")
-    return f"nothing at first, then the loss of a small GPT fell from {first:.2f} to {last:.2f} with {share:.0%} of its weights"
+LORA = {"a head of its own": False, "a tied head": True}  # whose model, and whether it is tied
 
 
-def _require_lora(answer, linear, x):
-    before, kept = linear(x).detach(), linear.weight.detach().clone()
-    layer = answer(linear, 2, 0.5)
-    parameters = dict(layer.named_parameters())
-    for name, shape in (("A", (6, 2)), ("B", (2, 10))):
-        require(name in parameters, f"there is no parameter {name}")
-        got = tuple(parameters[name].shape)
-        require(got == shape, f"{name} is {got}; it should be {shape}")
-    require(getattr(layer, "linear", None) is linear, "`linear` is not the layer that was given")
-    seen = x.clone()
-    gap = (layer(x) - before).abs().max().item()
-    require(x.equal(seen), "forward changed the x that it was given: work on a copy")
-    drawn = (
-        "A @ B must begin with zeros"
-        if (layer.A @ layer.B).any()
-        else "is it linear(x) that A and B correct, bias included?"
-    )
-    require(gap < 1e-6, f"before training the output differs by {gap:.2g}: {drawn}")
-    require(
-        layer.A.any() or layer.B.any(), "A and B are both zero: neither will ever get a gradient"
-    )
-    _require_drawn(layer, 2)
-    free = [n for n, p in parameters.items() if p.requires_grad]
-    require(sorted(free) == ["A", "B"], f"{free} can learn; only A and B should: freeze the layer")
-    with torch.no_grad():
-        layer.A.copy_(torch.randn(6, 2))
-        layer.B.copy_(torch.randn(2, 10))
-    x = x.requires_grad_()
-    correction = x @ layer.A @ layer.B
-    right = linear(x) + 0.5 * correction
-    unscaled = torch.allclose(layer(x), linear(x) + correction, atol=1e-5)
-    require(not unscaled, "alpha is not used")
-    require(torch.allclose(layer(x), right, atol=1e-5), "the output is not linear(x) + alpha x A B")
-    due = torch.autograd.grad(right.square().sum(), [layer.A, layer.B, x])
-    layer(x).square().sum().backward()
-    for name, value, wanted in zip("ABx", (layer.A, layer.B, x), due):
-        require(value.grad is not None and value.grad.any(), f"no gradient reaches {name}")
-        lost = "a part of it is lost: a layer that is frozen passes gradients on to those below"
+@exercise(changes=(0,))
+def lora_parameters(answer):
+    """`answer(model)` -> the parameters that learn, after LoRA of rank 8 was put into the frozen model's attention."""
+    from shared.lora import adapter_off
+
+    for about, tied in LORA.items():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = _gpt(scale=1.0, tie_weights=tied)
+            ids = torch.arange(18).view(2, 9)
+            kept, before = copy.deepcopy(model.state_dict()), model(ids).detach()
+            total = sum(p.numel() for p in model.parameters())
+            given = _given_parameters(answer(model), about)
+            _require_lora(model, given, about)
+            same = model(ids).equal(before)
+            require(same, f"{about}: before training the model already computes something else")
+            first, last = _train_on_answers(model, given)
+        for name, value in model.state_dict().items():
+            plain = name.replace(".linear.", ".")
+            still = plain not in kept or kept[plain].equal(value)
+            require(still, f"{about}: {plain} changed in training; it is frozen")
+        with adapter_off(model):
+            gone = model(ids).equal(before)
+        require(gone, f"{about}: with the adapter off the model is not what it was")
+        require(last < 0.8 * first, f"{about}: the loss fell only from {first:.2f} to {last:.2f}")
+    share = sum(p.numel() for p in given) / total
+    return f"the loss of a small GPT's answers fell from {first:.2f} to {last:.2f} and {share:.0%} as many numbers learned as it has; with the adapter off it is what it was"
+
+
+def _given_parameters(got, about):
+    """What an answer returned, as a list of parameters; refused where an optimizer would not take it."""
+    early = isinstance(got, torch.optim.Optimizer)
+    require(not early, f"{about}: the parameters are asked for, and not yet an optimizer")
+    try:
+        groups = torch.optim.AdamW(got).param_groups
+    except (TypeError, ValueError) as error:
         require(
-            torch.allclose(value.grad, wanted, rtol=1e-3, atol=1e-3),
-            f"the gradient of {name}: {lost}",
+            "empty" not in str(error), f"{about}: you return no parameters; are A and B frozen?"
         )
-    require(linear.weight.equal(kept), "the weights of the layer itself have changed")
+        raise Verdict(f"{about}: an optimizer cannot take what you return: {error}") from None
+    given = [p for group in groups for p in group["params"]]
+    twice = f"{about}: a parameter is among them twice"
+    require(len({id(p) for p in given}) == len(given), twice)
+    return given
 
 
-def _require_drawn(layer, rank):
-    """Refuse a correction whose columns, or rows, cannot become different from each other."""
-    name, start = ("A", layer.A) if layer.A.any() else ("B", layer.B)
-    got = torch.linalg.matrix_rank(start.detach(), rtol=1e-3).item()
-    alike = f"{name} begins with a rank of {got}, not {rank}: what is alike gets like gradients"
-    require(got == rank, f"{alike}, and stays alike; draw {name} at random")
+def _require_lora(model, given, about):
+    """Refuse a model whose attention has no LoRA of rank 8, and anything else that learns."""
+    from shared.lora import ATTENTION, lora_layers
+
+    layers = lora_layers(model)
+    due = [f"trf_blocks.{i}.att.{part}" for i in range(len(model.trf_blocks)) for part in ATTENTION]
+    missing = [name for name in due if name not in layers]
+    require(not missing, f"{about}: {missing and missing[0]} has no LoRA beside it")
+    for name, layer in layers.items():
+        require(name in due, f"{about}: {name} has LoRA beside it, and only attention should")
+        got = layer.lora.rank, layer.lora.alpha, layer.lora.scaling
+        asked = f"rank 8, alpha 16, scaled by alpha/rank is asked for; {name} has {got}"
+        require(got == (8, 16, "alpha/rank"), f"{about}: {asked}")
+    names = {id(p): name for name, p in model.named_parameters()}
+    for one, name in names.items():
+        own, learns = ".lora." in name, model.get_parameter(name).requires_grad
+        require(own or not learns, f"{about}: {name} can learn; the base should be frozen")
+        require(learns or not own, f"{about}: {name} is frozen, and should learn")
+        has = any(one == id(p) for p in given)
+        require(has or not own, f"{about}: {name} is not among the parameters that you return")
+        require(own or not has, f"{about}: {name} is among the parameters; it does not learn")
+    foreign = any(id(p) not in names for p in given)
+    require(not foreign, f"{about}: among the parameters is one that is not the model's")
 
 
-def _train_with(answer):
-    """Adapt the blocks of a small GPT to one text: share of weights that learn, first and last loss."""
+def _train_on_answers(model, parameters):
+    """Train as chapter 7 does, on the answers alone: the first loss and the last."""
+    from shared.instruction import custom_collate_fn
     from shared.pretraining import calc_loss_batch
 
-    model = _gpt(scale=1.0).requires_grad_(False)
-    kept = {name: value.clone() for name, value in model.state_dict().items()}
-    total = sum(p.numel() for p in model.parameters())
-    for block in model.trf_blocks:
-        for parent in (block.att, block.ff.layers):
-            for name, part in list(parent.named_children()):
-                if isinstance(part, nn.Linear):
-                    setattr(parent, name, answer(part, 4, 1.0))
-                    _require_drawn(getattr(parent, name), 4)
-    free = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(free, lr=0.01)
-    ids = torch.arange(21)[None] * 7 % 40
-    losses = []
-    for _ in range(60):
-        loss = calc_loss_batch(ids[:, :-1], ids[:, 1:], model, "cpu")
+    batch = [(list(range(n, n + 9)), 5) for n in (0, 9, 18, 27)]
+    inputs, targets = custom_collate_fn(batch, pad_token_id=END)
+    optimizer, losses = torch.optim.AdamW(parameters, lr=0.01), []
+    for _ in range(40):
+        loss = calc_loss_batch(inputs, targets, model, "cpu")
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    for name, value in model.state_dict().items():
-        plain = name.replace(".linear.", ".")
-        require(plain not in kept or kept[plain].equal(value), f"{plain} changed; it is frozen")
-    return sum(p.numel() for p in free) / total, losses[0], losses[-1]
+    return losses[0], losses[-1]
 
 
 @exercise(guess=lambda answer: [int(n) for n in answer([5, 2, 3], [3, 1, 2])])
