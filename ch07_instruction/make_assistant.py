@@ -65,6 +65,7 @@ def wide_pool(seed: int) -> SimpleNamespace:
     With a few hundred names and verbs a model learns those by heart, and forgets to read its prompt.
     """
     w, pool = load_words(), make_instructions.learnt_pool()
+    pool.sums = dict(pool.sums)  # the other lists are replaced, not changed
     rng = random.Random(f"wide {seed}")
 
     def made_up(count=MADE_UP):
