@@ -20,7 +20,7 @@ import drills
 import pandas as pd
 import torch
 
-from shared.files import seal
+from shared.files import seal, write_table
 from shared.measure import fast_in_bf16
 
 ROUNDS, TOKENS = 5, 8_192  # tokens in a round
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name, recipe in training.ROWS.items():
         rows.append({"row": name} | measured(recipe) | machine | {"torch": torch.__version__})
         print(rows[-1], flush=True)
-    training.write_table(options.out, pd.DataFrame(rows))
+    write_table(options.out, pd.DataFrame(rows))
     seal(options.out)
 
 

@@ -30,7 +30,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from shared import editions, encodings
-from shared.files import landing, seal
+from shared.files import seal, write_table
 from shared.gpt_model import GPTModel
 from shared.measure import fast_in_bf16
 from shared.optimizers import Together, make_optimizers
@@ -215,11 +215,6 @@ def best_rate(table: pd.DataFrame, optimizer: str) -> float:
 
 def read_table(path: Path) -> pd.DataFrame:
     return pd.read_csv(path) if path.exists() else pd.DataFrame()
-
-
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    with landing(path) as file:
-        file.write(table.to_csv(index=False, lineterminator="\n", float_format="%.6g").encode())
 
 
 def measured(job) -> tuple[list[dict], float]:

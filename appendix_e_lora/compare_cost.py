@@ -24,7 +24,7 @@ from lora_tasks import CPU, ROWS, messages, spam_model, spam_step
 from shared import encodings, program
 from shared.assets import AssetError
 from shared.classification import message_logits
-from shared.files import landing, seal
+from shared.files import seal, write_table
 from shared.lora import merge_lora, save_adapter
 from shared.measure import peak_megabytes
 
@@ -88,9 +88,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=COST, help="the table to write")
     out = parser.parse_args(arguments).out
     with program.in_one_line("compare_cost", "from the beginning", AssetError):
-        content = costs().to_csv(index_label="row", lineterminator="\n", float_format="%.6g")
-        with landing(out) as file:
-            file.write(content.encode())
+        write_table(out, costs().reset_index(names="row"))
         seal(out)
 
 

@@ -25,7 +25,7 @@ from lora_tasks import ROWS, TASKS, instructed, prose_bits, spam_found, train
 
 from shared import editions, files, models, program
 from shared.assets import AssetError
-from shared.files import landing, seal
+from shared.files import seal, write_table
 from shared.lora import adapter_off, lora_layers
 
 SCORES = Path(__file__).resolve().parent / "compare_lora.csv"
@@ -109,11 +109,6 @@ def in_order(table: pd.DataFrame) -> pd.DataFrame:
     names = {name: place for place, name in enumerate([*TASKS, *ROWS])}
     keys = {"key": lambda column: column.map(names) if column.name in ("task", "row") else column}
     return table.sort_values(["task", "row", "seed", "rate"], **keys).reset_index(drop=True)
-
-
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    with landing(path) as file:
-        file.write(table.to_csv(index=False, lineterminator="\n", float_format="%.6g").encode())
 
 
 def compare(path: Path, processes: int) -> pd.DataFrame:

@@ -53,12 +53,10 @@ def linear_layers(model: nn.Module, endings=None) -> dict[str, nn.Module]:
     if not chosen:
         raise ValueError("the model has no linear layer to put anything beside")
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    for name, layer in chosen.items():
+    for name in chosen:
+        weight = parameters.get(f"{name}.weight")  # a layer in 4 bits has none
         for other, parameter in parameters.items():
-            if (
-                parameter is layer.__dict__["_parameters"].get("weight")
-                and other != f"{name}.weight"
-            ):
+            if parameter is weight and other != f"{name}.weight":
                 shared = f"{name} shares its matrix with {other.removesuffix('.weight')}"
                 raise ValueError(f"{shared}, which would not be changed with it: leave it out, by `layers`")  # fmt: skip
     return chosen

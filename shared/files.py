@@ -61,6 +61,12 @@ def _replace(old: Path, new: Path) -> None:
             time.sleep(pause)
 
 
+def write_table(path: Path, table) -> None:
+    """A DataFrame as CSV, its columns alone, six digits a number; the file is whole or not there."""
+    with landing(path) as file:
+        file.write(table.to_csv(index=False, lineterminator="\n", float_format="%.6g").encode())
+
+
 @contextmanager
 def landing_folder(folder: Path) -> Iterator[Path]:
     """An empty folder, which becomes `folder` once all its files are written; they move if that is there already."""

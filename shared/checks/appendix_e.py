@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from shared.checks import brief, exercise, require
+from shared.checks.adapted import require_lora
 from shared.checks.returned import number, numbers
 from shared.gpt_model import GPT_CONFIG_124M, GPTModel
 from shared.lora import (
@@ -16,7 +17,6 @@ from shared.lora import (
     LinearWithLoRA,
     LoRALayer,
     NF4Linear,
-    lora_layers,
 )
 
 # --- E.1: LoRA for GPT-2's own layer ---
@@ -187,10 +187,10 @@ def lora_optimizer(answer):
         optimizer = answer(model, rank, alpha, lr, new=new)
         kind = isinstance(optimizer, torch.optim.Optimizer)
         require(kind, f"{about}: an optimizer is asked for, not {brief(optimizer)}")
-        learn = _require_lora_in(model, about, rank, alpha, new)
+        learn = require_lora(model, about, rank, alpha, new)
         still = model.out_head.weight is model.tok_emb.weight or not tied
         require(still, f"{about}: the head has a matrix of its own now, and is not tied any more")
-        _require_frozen(model, about, learn, new)
+        _require_frozen(model, about, learn)
         _require_handed_over(model, optimizer, about, learn)
         for rate in (group["lr"] for group in optimizer.param_groups):
             require(rate == lr, f"{about}: a learning rate is {rate:g}, not {lr:g}")
@@ -209,29 +209,7 @@ def lora_optimizer(answer):
     )
 
 
-def _attention_layers(model):
-    """The names of the linear layers in the attention of all blocks."""
-    blocks = range(len(model.trf_blocks))
-    return [f"trf_blocks.{i}.att.{part}" for i in blocks for part in ATTENTION]
-
-
-def _require_lora_in(model, about, rank, alpha, new):
-    """Refuse LoRA in other places, or of another kind; the names of all that should learn."""
-    layers, due = lora_layers(model), _attention_layers(model)
-    for name in layers:
-        head = "the new head learns whole" if name in new else "only attention should"
-        require(name in due, f"{about}: {name} has LoRA beside it, and {head}")
-    missing = [name for name in due if name not in layers]
-    require(not missing, f"{about}: {missing and missing[0]} has no LoRA beside it")
-    for name, layer in layers.items():
-        got = layer.lora.rank, layer.lora.alpha, layer.lora.scaling
-        asked = (rank, alpha, "alpha/rank")
-        require(got == asked, f"{about}: {name} has rank, alpha and scaling {got}, not {asked}")
-    learn = [f"{name}.lora.{part}" for name in due for part in "AB"]
-    return learn + [f"{one}.{name}" for one in new for name, _ in model.get_submodule(one).named_parameters()]  # fmt: skip
-
-
-def _require_frozen(model, about, learn, new):
+def _require_frozen(model, about, learn):
     for name, p in model.named_parameters():
         require(
             p.requires_grad or name not in learn, f"{about}: {name} is frozen, and should learn"

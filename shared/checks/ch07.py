@@ -297,17 +297,9 @@ def _given_parameters(got, about):
 
 def _require_lora(model, given, about):
     """Refuse a model whose attention has no LoRA of rank 8, and anything else that learns."""
-    from shared.lora import ATTENTION, lora_layers
+    from shared.checks.adapted import require_lora
 
-    layers = lora_layers(model)
-    due = [f"trf_blocks.{i}.att.{part}" for i in range(len(model.trf_blocks)) for part in ATTENTION]
-    missing = [name for name in due if name not in layers]
-    require(not missing, f"{about}: {missing and missing[0]} has no LoRA beside it")
-    for name, layer in layers.items():
-        require(name in due, f"{about}: {name} has LoRA beside it, and only attention should")
-        got = layer.lora.rank, layer.lora.alpha, layer.lora.scaling
-        asked = f"rank 8, alpha 16, scaled by alpha/rank is asked for; {name} has {got}"
-        require(got == (8, 16, "alpha/rank"), f"{about}: {asked}")
+    require_lora(model, about, 8, 16)
     names = {id(p): name for name, p in model.named_parameters()}
     for one, name in names.items():
         own, learns = ".lora." in name, model.get_parameter(name).requires_grad
