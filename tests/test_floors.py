@@ -27,6 +27,8 @@ FLOORS = {
         "invented",
         "checkpoints",
         "adapters",
+        "diagrams",
+        "pictures",
     ),
     2: (),  # the promoted chapters, in course order: found by what their first lines say
     3: ("optimizers", "models", "scoring", "judge"),
