@@ -20,6 +20,13 @@ def whole_number(number, what: str):
     return number
 
 
+def step_that_counts(x: torch.Tensor, eps: float) -> float:
+    """The step itself; ValueError where it is lost beside a number of x, as it is in whole numbers."""
+    if not x.is_floating_point() or (x + eps == x).any():
+        raise ValueError(f"eps {eps} is lost beside x in {x.dtype}: pass x.double()")
+    return eps
+
+
 def checked_loss(loss: torch.Tensor) -> torch.Tensor:
     """A loss; ValueError where it is nan or infinite, since no step can come of that. A warning on an Apple GPU."""
     if loss.device.type == "mps":

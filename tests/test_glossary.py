@@ -125,6 +125,14 @@ def test_a_term_of_two_lessons_is_one_line_chapters_before_appendices(tmp_path):
     assert found.index("[2.1 A]") < found.index("[A.1 X]")
 
 
+def test_a_second_notebook_of_a_chapter_is_read_too(tmp_path):
+    more = notebook(text("# More"), text("## 2.9 B\n\nA **stride** is a step."))
+    save(more, tmp_path / "ch02_text_data" / "ch02_more.ipynb")
+    found = page(tmp_path, text("## 2.1 A\n\nA **token** is a piece."))
+    assert lines(found) == {"stride": "A stride is a step.", "token": "A token is a piece."}
+    assert "([2.9 B](../ch02_text_data/ch02_more.ipynb#2.9-B))" in found
+
+
 def test_a_section_explains_a_term_once(tmp_path):
     found = page(tmp_path, text("## 2.1 A\n\nA **token** is one. A **token** is two."))
     assert lines(found) == {"token": "A token is one."}
@@ -161,13 +169,14 @@ def test_no_entry_is_left_without_a_sentence_or_points_to_one_that_is_not_there(
 def test_every_place_is_a_heading_of_its_lesson():
     headings = {}
     for chapter in chapters(ROOT):
-        cells = glossary.read(chapter.notebook).cells
-        parts = [part for cell in cells for part in glossary.paragraphs(cell.source)]
-        headings[chapter.notebook.name] = {
-            part.lstrip("#").strip().replace("`", "").replace(" ", "-")
-            for part in parts
-            if part.startswith("#")
-        }
+        for path in chapter.lessons:
+            cells = glossary.read(path).cells
+            parts = [part for cell in cells for part in glossary.paragraphs(cell.source)]
+            headings[path.name] = {
+                part.lstrip("#").strip().replace("`", "").replace(" ", "-")
+                for part in parts
+                if part.startswith("#")
+            }
     text = (ROOT / glossary.PAGE).read_text(encoding="utf-8")
     places = re.findall(r"\]\((\S+?)#(\S+?)\)\)", text)
     assert len(places) > 60

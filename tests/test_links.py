@@ -49,6 +49,9 @@ def test_one_can_go_on_from_every_notebook(chapter):
     on = {f"../{one.folder.name}/{one.notebook.name}" for one in order[place : place + 1]}
     lesson = links_of(chapter.notebook)
     assert {"exercises.ipynb", "solutions.ipynb"} | on <= lesson
+    for more in chapter.lessons[1:]:
+        assert more.name in lesson
+        assert {chapter.notebook.name, "exercises.ipynb"} | on <= links_of(more)
     for name in ("exercises.ipynb", "solutions.ipynb"):
         assert {chapter.notebook.name} | on <= links_of(chapter.folder / name)
 

@@ -221,6 +221,18 @@ def test_course_order_is_not_alphabetical(course):
     )
 
 
+def test_a_second_notebook_of_a_chapter_promotes_into_the_same_module(course, capsys):
+    root = course(ch02="def words(): ...")
+    path = root / "ch02_text_data/ch02_more.ipynb"
+    more = [code("from shared.text_data import words"), promoted("def letters(): ...")]
+    save(notebook(*more), path)
+    assert promote.main([], root) == 0
+    assert '__all__ = ["words", "letters"]' in module(root, "text_data")
+    assert "\n# ch02_more.ipynb: x\ndef letters(): ..." in module(root, "text_data")
+    save(notebook(promoted("def words(): ...")), path)
+    assert "ch02_more.ipynb, cell 'x', line 2: `words` is promoted twice" in refused(root, capsys)
+
+
 def test_an_alias_is_kept_in_the_module_and_not_re_exported(course):
     root = course(
         ch02="def words(): ...",

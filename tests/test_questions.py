@@ -61,11 +61,22 @@ def test_the_table_of_the_course_holds_every_chapter(tmp_path):
     assert questions.main([str(tmp_path / "q.csv")]) == 0
     _, *found = rows(tmp_path / "q.csv")
     for chapter in chapters(ROOT):
-        _, _, end = texts(chapter.notebook).rpartition("\n### Questions\n")
-        folded = end.partition("\n### ")[0].count("<details>")
+        ends = [texts(path).rpartition("\n### Questions\n")[2] for path in chapter.lessons]
+        folded = sum(end.partition("\n### ")[0].count("<details>") for end in ends)
         assert 5 <= folded == sum(title == chapter.title for title, _, _ in found)
     assert all(question.endswith("?") or "." in question for _, question, _ in found)
     assert not any("<details>" in answer or "&lt;" in answer for _, _, answer in found)
+
+
+def test_a_second_notebook_of_a_chapter_has_its_own_questions(tmp_path, capsys):
+    root = course(tmp_path)
+    more = root / "ch02_text_data" / "ch02_more.ipynb"
+    save(notebook(text("# Chapter 2, more"), text(TWO.replace("And then?", "And more?"))), more)
+    assert questions.main([str(tmp_path / "q.csv")], root) == 0
+    assert [row[1] for row in rows(tmp_path / "q.csv")][2::2] == ["And then?", "And more?"]
+    save(notebook(text("# Chapter 2, more")), more)
+    assert questions.main([str(tmp_path / "r.csv")], root) == 1
+    assert "ch02_more.ipynb: no folded question" in capsys.readouterr().err
 
 
 def test_one_chapter(tmp_path):

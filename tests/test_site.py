@@ -58,7 +58,7 @@ def page_of(path, pages):
 NOTEBOOKS = [
     path
     for chapter in chapters(ROOT)
-    for path in (chapter.notebook, *chapter.folder.glob("[es]*s.ipynb"))
+    for path in (*chapter.lessons, *chapter.folder.glob("[es]*s.ipynb"))
 ]
 IDS = [path.relative_to(ROOT).as_posix() for path in NOTEBOOKS]
 

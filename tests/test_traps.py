@@ -29,7 +29,8 @@ def traps(path):
 TRAPS = [
     pytest.param(one.name, *found, id=f"{one.name}-{found[0]}")
     for one in chapters(ROOT)
-    for found in traps(one.notebook)
+    for path in one.lessons
+    for found in traps(path)
 ]
 
 

@@ -37,6 +37,11 @@ class Chapter:
         return self.folder / f"{self.name}.ipynb"
 
     @property
+    def lessons(self) -> list[Path]:
+        """The chapter's notebook and those that continue it, `<name>_<part>.ipynb`, in order of names."""
+        return [self.notebook, *sorted(self.folder.glob(f"{self.name}_*.ipynb"))]
+
+    @property
     def title(self) -> str:
         if self.name.startswith("ch"):
             return f"chapter {int(self.name[2:])}"

@@ -54,9 +54,14 @@ def drafts(root: Path) -> list[Draft]:
 
 
 def entries(chapter: Chapter) -> list[Entry]:
-    """The terms of a lesson, in its order; each section explains a term once."""
+    """The terms of a chapter's lessons, in their order; each section explains a term once."""
+    return [entry for path in chapter.lessons for entry in entries_of(chapter, path)]
+
+
+def entries_of(chapter: Chapter, path: Path) -> list[Entry]:
+    """The terms of one of the chapter's notebooks."""
     found, heading, section, before = {}, "", "", []
-    for number, cell in enumerate(read(chapter.notebook).cells):
+    for number, cell in enumerate(read(path).cells):
         if cell.cell_type != "markdown":
             continue
         for paragraph in paragraphs(cell.source):
@@ -71,7 +76,7 @@ def entries(chapter: Chapter) -> list[Entry]:
             for i, sentence in enumerate(sentences if number else []):
                 for term in filter(is_term, BOLD.findall(sentence)):
                     text = standing([*before, *sentences[: i + 1]])
-                    place = link(chapter, section, heading)
+                    place = link(chapter, path, section, heading)
                     found.setdefault((key(term), section), Entry(named(term), text, place))
             before = sentences
     return list(found.values())
@@ -125,11 +130,11 @@ def standing(sentences: list[str]) -> str:
     return re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(whole))
 
 
-def link(chapter: Chapter, section: str, heading: str) -> str:
+def link(chapter: Chapter, path: Path, section: str, heading: str) -> str:
     """A link to the heading, by the anchor that JupyterLab gives it; it shows the section."""
     shown = section if re.match(r"[A-E\d]\.\d", section) else f"{chapter.title}, {section}"
     anchor = quote(heading.replace("`", "").replace(" ", "-"))
-    return f"[{shown}](../{chapter.folder.name}/{chapter.notebook.name}#{anchor})"
+    return f"[{shown}](../{chapter.folder.name}/{path.name}#{anchor})"
 
 
 def written(found: list[Entry]) -> str:

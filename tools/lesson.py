@@ -15,7 +15,7 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 @dataclass
 class Lesson:
-    """A notebook as far as promotion goes. A place is "ch02.ipynb, cell 'train-bpe', line 3"."""
+    """A chapter's notebooks as far as promotion goes. A place is "ch02.ipynb, cell 'train-bpe', line 3"."""
 
     chapter: Chapter
     faults: list[str] = field(default_factory=list)
@@ -54,12 +54,12 @@ class Lesson:
 
 
 def read_lesson(chapter: Chapter) -> Lesson:
-    """Read the chapter's notebook; what is wrong with its cells is in the lesson's `faults`."""
+    """Read the chapter's notebooks; what is wrong with their cells is in the lesson's `faults`."""
     lesson = Lesson(chapter)
-    for cell in read(chapter.notebook).cells:
+    for path, cell in [(path, cell) for path in chapter.lessons for cell in read(path).cells]:
         if cell.cell_type != "code":
             continue
-        place = f"{chapter.notebook.name}, cell '{cell.get('id', '?')}'"
+        place = f"{path.name}, cell '{cell.get('id', '?')}'"
         try:
             promoted = marked(cell, "promote", place)
         except Refused as refused:
@@ -136,7 +136,7 @@ def promote(lesson: Lesson, cell, tree: ast.Module, place: str):
         lesson.body += [
             ("", ""),
             ("", ""),
-            (f"# {lesson.chapter.notebook.name}: {cell.get('id', '?')}", ""),
+            (f"# {place.partition(',')[0]}: {cell.get('id', '?')}", ""),
         ]
         kept = (number for number in lines if number >= numbers[0])
         lesson.body += [(lines[number], f"{place}, line {number}") for number in kept]

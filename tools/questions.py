@@ -21,19 +21,19 @@ FOLDED = re.compile(r"<details><summary>(.*?)</summary>(.*?)</details>", re.DOTA
 
 
 def questions(chapter: Chapter) -> Iterator[tuple[str, str]]:
-    """The questions below the lesson's heading "Questions", each with its answer.
+    """The questions below the heading "Questions" of each of the chapter's notebooks, with their answers.
 
     Raises Refused if there is none, or one without an answer.
     """
-    name = chapter.notebook.name
-    part = re.search(r"^### Questions$(.*?)(?=^#|\Z)", texts(chapter.notebook), re.M | re.S)
-    found = FOLDED.findall(part[1]) if part else []
-    if not found:
-        raise Refused(f'{name}: no folded question below a heading "### Questions"')
-    for question, answer in found:
-        if not answer.strip():
-            raise Refused(f"{name}: the question {question.strip()!r} has no answer")
-        yield html.unescape(question.strip()), html.unescape(answer.strip())
+    for path in chapter.lessons:
+        part = re.search(r"^### Questions$(.*?)(?=^#|\Z)", texts(path), re.M | re.S)
+        found = FOLDED.findall(part[1]) if part else []
+        if not found:
+            raise Refused(f'{path.name}: no folded question below a heading "### Questions"')
+        for question, answer in found:
+            if not answer.strip():
+                raise Refused(f"{path.name}: the question {question.strip()!r} has no answer")
+            yield html.unescape(question.strip()), html.unescape(answer.strip())
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:

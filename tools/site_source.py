@@ -98,6 +98,9 @@ def stage(root: Path, source: Path, students: bool = False) -> None:
     # chapter 1 is the door; appendix A, which can be skipped, comes after it
     for chapter in sorted(chapters(root), key=lambda one: one.name != "ch01"):
         pages = {}  # below the lesson: address in its folder, and title
+        for path in chapter.lessons[1:]:
+            put_notebook(path, [])
+            pages[path.name] = headings(path)[0]
         for path in [chapter.folder / f"{name}.ipynb" for name in ("exercises", "solutions")]:
             if path.exists() and path.name not in left_out:
                 put_notebook(path, [])
