@@ -3,15 +3,17 @@
 Edit the notebook, not this file; the comments below name the notebook's cells.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import Dataset
 
-from shared.finite import checked_loss, finite
+from shared.finite import checked_loss, finite, step_that_counts
 
-__all__ = ["finite_differences", "NeuralNetwork", "ToyDataset", "compute_accuracy",
-    "make_rings", "train_network"]  # fmt: skip
+__all__ = ["finite_differences", "Value", "NeuralNetwork", "ToyDataset",
+    "compute_accuracy", "make_rings", "train_network"]  # fmt: skip
 
 
 # appendix_a.ipynb: finite-differences
@@ -21,16 +23,54 @@ def finite_differences(f, x, eps=1e-4):
     Each number is moved by eps both ways, the rest held; x should be float64, and comes back unchanged.
     ValueError where eps is lost beside x, as in whole numbers, or f is not finite.
     """
-    if not x.is_floating_point() or (x + eps == x).any():
-        raise ValueError(f"eps {eps} is lost beside x in {x.dtype}: pass x.double()")
+    eps = step_that_counts(x, eps)
     # not zeros_like, which would copy x's strides, and then `view` might refuse
     gradient = torch.zeros(x.shape, dtype=x.dtype, device=x.device)
     for i in range(x.numel()):
         nudge = torch.zeros_like(gradient)
         nudge.view(-1)[i] = eps
-        # twice eps: that is how far the two points are apart
+        # divided by twice eps, the distance between the two points
         gradient.view(-1)[i] = (f(x + nudge) - f(x - nudge)).item() / (2 * eps)
     return finite(gradient, "a slope")
+
+
+# appendix_a.ipynb: value
+class Value:
+    """A number that remembers which Values it was computed from, and its slope for each of them."""
+
+    def __init__(self, number, inputs=()):
+        self.number = number
+        self.inputs = inputs  # pairs: an earlier Value, and the derivative with respect to it
+        self.grad = 0.0
+
+    def __add__(self, other):
+        return Value(self.number + other.number, [(self, 1.0), (other, 1.0)])
+
+    def __mul__(self, other):
+        return Value(self.number * other.number, [(self, other.number), (other, self.number)])
+
+    def tanh(self):
+        h = math.tanh(self.number)
+        return Value(h, [(self, 1 - h * h)])
+
+    def sources_first(self, found=None):
+        """This Value and all behind it, as keys, each after the Values it was computed from."""
+        found = {} if found is None else found
+        if self not in found:
+            for earlier, _ in self.inputs:
+                earlier.sources_first(found)
+            found[self] = 0.0
+        return found
+
+    def backward(self):
+        """Add the gradient of this number to the `grad` of every Value behind it."""
+        slopes = self.sources_first()
+        slopes[self] = 1.0
+        for value in reversed(slopes):  # a Value comes up when all that use it are done
+            for earlier, slope in value.inputs:
+                slopes[earlier] += slope * slopes[value]  # the chain rule
+        for value, slope in slopes.items():
+            value.grad += slope
 
 
 # appendix_a.ipynb: neural-network
@@ -38,15 +78,13 @@ class NeuralNetwork(nn.Module):
     """Two hidden layers with ReLU: `(B, num_inputs) -> (B, num_outputs)` logits."""
 
     def __init__(self, num_inputs, num_outputs):
-        # before anything else: it prepares the module to take in layers
-        super().__init__()
+        super().__init__()  # first of all: it prepares the module to take in layers
         self.layers = nn.Sequential(
             nn.Linear(num_inputs, 30),
             nn.ReLU(),
             nn.Linear(30, 20),
             nn.ReLU(),
-            # no ReLU after the last layer: a score may well be negative
-            nn.Linear(20, num_outputs),
+            nn.Linear(20, num_outputs),  # no ReLU after it: a score may be negative
         )
 
     def forward(self, x):
@@ -73,7 +111,6 @@ class ToyDataset(Dataset):
 # appendix_a.ipynb: compute-accuracy
 def compute_accuracy(model, dataloader):
     """The share of right predictions, from 0 to 1; the model is left in evaluation mode."""
-    # dropout and the like would make the count a matter of luck
     model.eval()
     correct = total_examples = 0
     with torch.no_grad():
@@ -115,6 +152,5 @@ def train_network(model, loader, num_epochs, lr, loss_function=F.cross_entropy):
             count += len(labels)
         if not count:
             raise ValueError("the loader gave no batch: there is nothing to learn from")
-        # per example, as the last batch may be smaller
-        losses.append(total / count)
+        losses.append(total / count)  # per example, as the last batch may be smaller
     return losses
