@@ -1,5 +1,8 @@
 """What appendix A promotes: the book's numbers from the book's seeds, and each function against another way."""
 
+import math
+import random
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +12,7 @@ from torch.utils.data import DataLoader
 from shared.pytorch import (
     NeuralNetwork,
     ToyDataset,
+    Value,
     compute_accuracy,
     finite_differences,
     make_rings,
@@ -158,6 +162,70 @@ def test_finite_differences_read_any_order_in_memory_and_leave_no_graph():
     found = finite_differences(lambda at: (at**2).sum(), x)
     assert torch.allclose(found, 2 * x.detach(), atol=1e-6)
     assert not found.requires_grad and x.grad is None
+
+
+def expression(draw, leaves, steps):
+    """A random expression of the leaves, in which results are used again; the last one has used several."""
+    results = list(leaves)
+    for _ in range(steps):
+        one, other = draw.choice(results), draw.choice(results)
+        results.append(draw.choice([lambda: one + other, lambda: one * other, one.tanh])())
+    return results[-1] * results[-2] + results[-3]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_values_have_the_gradients_of_autograd(seed):
+    numbers = [random.Random(seed).uniform(-1, 1) for _ in range(4)]
+    ours = [Value(number) for number in numbers]
+    theirs = [torch.tensor(n, dtype=torch.float64, requires_grad=True) for n in numbers]
+    found = expression(random.Random(seed), ours, steps=15)
+    expected = expression(random.Random(seed), theirs, steps=15)
+    found.backward()
+    expected.backward()
+    assert found.number == pytest.approx(expected.item())
+    for value, tensor in zip(ours, theirs):
+        slope = 0.0 if tensor.grad is None else tensor.grad.item()
+        assert value.grad == pytest.approx(slope, rel=1e-9, abs=1e-12)
+
+
+def test_a_value_used_twice_gets_both_slopes_and_a_second_backward_adds():
+    x = Value(0.5)
+    doubled = x + x
+    result = doubled * doubled  # 4 x²
+    result.backward()
+    assert (x.grad, doubled.grad, result.grad) == (4.0, 2.0, 1.0)
+    result.backward()
+    assert (x.grad, doubled.grad, result.grad) == (8.0, 4.0, 2.0)
+
+
+def test_a_value_passes_its_slope_on_only_when_it_has_all_of_it():
+    """`late` is used by `short` and by `long`, whose path back is longer: an order by depth would be wrong."""
+    x = Value(0.3)
+    late = x.tanh()
+    long = late.tanh().tanh()
+    short = late * long
+    short.backward()
+    leaf = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    t = leaf.tanh()
+    (t * t.tanh().tanh()).backward()
+    assert x.grad == pytest.approx(leaf.grad.item(), rel=1e-12)
+    order = list(short.sources_first())
+    assert order[0] is x and order[-1] is short and order.index(late) < order.index(long)
+
+
+def test_a_step_of_values_goes_downhill():
+    weight, bias = Value(2.0), Value(-1.0)
+
+    def loss():
+        error = (weight * Value(1.5) + bias).tanh() + Value(-0.2)
+        return error * error
+
+    before = loss()
+    before.backward()
+    for one in (weight, bias):
+        one.number -= 0.1 * one.grad
+    assert loss().number < before.number
+    assert math.isfinite(weight.grad) and weight.grad == pytest.approx(1.5 * bias.grad)
 
 
 # training
