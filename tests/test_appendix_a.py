@@ -3,12 +3,14 @@
 import math
 import random
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader
 
+from shared.pictures import appendix_a as pictures
 from shared.pytorch import (
     NeuralNetwork,
     ToyDataset,
@@ -273,3 +275,50 @@ def test_a_network_separates_what_a_line_cannot():
         train_network(one, loader, 20, lr=0.3)
     assert compute_accuracy(model, test) > 0.98
     assert compute_accuracy(line, test) < 0.75  # no line gets more than two thirds of all points
+
+
+# pictures
+
+
+def words(fig):
+    found = [text.get_text() for text in fig.axes[0].texts]
+    plt.close(fig)
+    return found
+
+
+def test_a_sum_shows_its_numbers_and_which_are_stretched():
+    fig = pictures.broadcast(torch.tensor([[1, 2], [3, 4]]), torch.tensor([10, 20]))
+    faint = [patch for patch in fig.axes[0].patches if patch.get_linestyle() != "-"]
+    assert len(fig.axes[0].patches) == 12 and len(faint) == 2
+    assert {"11", "22", "13", "24", "(2, 2)", "(2,)"} <= set(words(fig))
+
+
+def test_a_product_shows_the_sum_behind_an_entry():
+    a, b = torch.tensor([[1, 2], [3, 4]]), torch.tensor([[5], [6]])
+    assert "3·5 + 4·6 = 39" in words(pictures.product(a, b, 1, 0))
+
+
+def test_a_transpose_reads_the_places_of_its_strides():
+    found = words(pictures.memory(torch.tensor([[1, 2, 3], [4, 5, 6]])))
+    assert "tensor2d.T, strides (1, 3)" in found and "one right: +3, one down: +1" in found
+
+
+def test_an_epoch_shows_whom_it_leaves_out():
+    fig = pictures.epochs([[[0, 2], [3, 1]]], 5)
+    faint = [patch for patch in fig.axes[0].patches if patch.get_linestyle() != "-"]
+    assert len(faint) == 1 and "4" in words(fig)
+
+
+def test_the_bits_of_a_number_are_counted():
+    fig = pictures.bits([torch.float32, torch.bfloat16, torch.float16])
+    assert len(fig.axes[0].patches) == 32 + 16 + 16
+    assert {"exponent: 8", "fraction: 23", "8 and 7", "5 and 10"} <= set(words(fig))
+
+
+def test_a_network_shows_the_gradients_that_reach_its_neurons():
+    x, t = torch.tensor([1.0, 2.0]), torch.tensor(0.0)
+    W1, w2 = torch.full((1, 2), 0.5, requires_grad=True), torch.ones(1, requires_grad=True)
+    h = W1 @ x  # 1.5, and so are o and half the gradient
+    o = w2 @ h
+    found = words(pictures.two_layers(x, t, W1, h, w2, o, (o - t) ** 2))
+    assert found.count("grad 3.00") == 2 and "2.25" in found
