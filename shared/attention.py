@@ -7,12 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from shared.finite import whole_number
+from shared.finite import check_input, drop_mask, whole_number
 
 __all__ = ["SelfAttention_v1", "SelfAttention_v2", "future_mask", "influence",
-    "check_input", "drop_mask", "CausalAttention", "MultiHeadAttentionWrapper",
-    "split_heads", "merge_heads", "causal_weights", "MultiHeadAttentionExplicit",
-    "MultiHeadAttention"]  # fmt: skip
+    "CausalAttention", "MultiHeadAttentionWrapper", "split_heads", "merge_heads",
+    "causal_weights", "MultiHeadAttentionExplicit", "MultiHeadAttention"]  # fmt: skip
 
 
 # ch03.ipynb: self-attention-v1
@@ -21,18 +20,15 @@ class SelfAttention_v1(nn.Module):
 
     def __init__(self, d_in, d_out):
         super().__init__()
-        # a Parameter is what the optimizer finds and trains
         self.W_query = nn.Parameter(torch.rand(d_in, d_out))
         self.W_key = nn.Parameter(torch.rand(d_in, d_out))
         self.W_value = nn.Parameter(torch.rand(d_in, d_out))
 
     def forward(self, x):
         queries, keys, values = x @ self.W_query, x @ self.W_key, x @ self.W_value
-        # mT and not T: a batch may stand in front
-        scores = queries @ keys.mT  # (T, T)
-        # by the root of the key size: long vectors would make scores too large
-        weights = torch.softmax(scores / keys.shape[-1] ** 0.5, dim=-1)
-        return weights @ values
+        attn_scores = queries @ keys.mT  # (T, T)
+        attn_weights = torch.softmax(attn_scores / keys.shape[-1] ** 0.5, dim=-1)
+        return attn_weights @ values  # (T, d_out)
 
 
 # ch03.ipynb: self-attention-v2
@@ -41,22 +37,21 @@ class SelfAttention_v2(nn.Module):
 
     def __init__(self, d_in, d_out, qkv_bias=False):
         super().__init__()
-        # three layers: asking, being found and telling are learnt apart
         self.W_query = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.W_key = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.W_value = nn.Linear(d_in, d_out, bias=qkv_bias)
 
     def forward(self, x):
         queries, keys, values = self.W_query(x), self.W_key(x), self.W_value(x)
-        scores = queries @ keys.mT  # (T, T)
-        weights = torch.softmax(scores / keys.shape[-1] ** 0.5, dim=-1)
-        return weights @ values
+        attn_scores = queries @ keys.mT  # (T, T)
+        attn_weights = torch.softmax(attn_scores / keys.shape[-1] ** 0.5, dim=-1)
+        return attn_weights @ values  # (T, d_out)
 
 
 # ch03.ipynb: future-mask
 def future_mask(T, S, device=None):
     """True where a query must not look, `(T, S)` bool: T queries, the last of S tokens."""
-    # S > T only when chapter 4 keeps the keys of earlier tokens
+    # S > T only in chapter 4, which keeps the keys of earlier tokens
     return torch.ones(T, S, dtype=torch.bool, device=device).triu(1 + S - T)
 
 
@@ -65,38 +60,16 @@ def future_mask(T, S, device=None):
 def influence(attention, x):
     """How far output t moves when token j is replaced: `(B, T, d_in) -> (T, T)`, row t, column j."""
     before, columns = attention(x), []
-    # one token at a time, in every text of the batch
     for j in range(x.shape[-2]):
-        # a copy, or the next column would start from changed tokens
         changed = x.clone()
         changed[..., j, :] += 1.0
         changed[..., j, ::2] += 1.0  # not the same to all: chapter 4's LayerNorm would undo that
-        # the largest move of any number: a leak into one is a leak
         moved = (attention(changed) - before).abs().amax(dim=-1)  # (B, T)
         columns.append(moved.reshape(-1, x.shape[-2]).amax(dim=0))
     return torch.stack(columns, dim=-1)
 
 
-# ch03.ipynb: check-input
-def check_input(x, d_in, context_length):
-    """Raise ValueError unless x is `(B, T, d_in)` with T no longer than the context."""
-    # rank first: the other two need it
-    if x.dim() != 3:
-        raise ValueError(f"the input has shape {tuple(x.shape)}; it must be (B, T, {d_in})")
-    if x.shape[2] != d_in:
-        raise ValueError(f"the input has {x.shape[2]} numbers a token, but d_in is {d_in}")
-    if x.shape[1] > context_length:
-        raise ValueError(
-            f"the input has {x.shape[1]} tokens, but context_length is {context_length}"
-        )
-
-
-# ch03.ipynb: drop-mask
-def drop_mask(module, state_dict, prefix, *_):
-    """Ignore a stored `mask` in load_state_dict: it follows from the sizes and is no weight."""
-    state_dict.pop(prefix + "mask", None)
-
-
+# ch03.ipynb: causal-attention
 class CausalAttention(nn.Module):
     """One head that sees no future: `(B, T, d_in) -> (B, T, d_out)`.
 
@@ -106,25 +79,22 @@ class CausalAttention(nn.Module):
     def __init__(self, d_in, d_out, context_length, dropout, qkv_bias=False):
         super().__init__()
         self.d_in, self.context_length = d_in, context_length
-        # in the book's order, so that a seed gives the book's weights
         self.W_query = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.W_key = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.W_value = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.dropout = nn.Dropout(dropout)
-        mask = torch.triu(torch.ones(context_length, context_length), diagonal=1)
-        self.register_buffer("mask", mask, persistent=False)  # not in the state dict
+        mask = future_mask(context_length, context_length)
+        self.register_buffer("mask", mask, persistent=False)
         self.register_load_state_dict_pre_hook(drop_mask)
 
     def forward(self, x):
         check_input(x, self.d_in, self.context_length)
-        # the text may be shorter than the context, and the mask is cut to it
-        T = x.shape[1]
         queries, keys, values = self.W_query(x), self.W_key(x), self.W_value(x)
-        scores = queries @ keys.mT / keys.shape[-1] ** 0.5  # (B, T, T)
-        scores = scores.masked_fill(self.mask.bool()[:T, :T], -torch.inf)
-        # after the softmax: before it a 0 would be a score, not an absence
-        weights = self.dropout(torch.softmax(scores, dim=-1))
-        return weights @ values
+        attn_scores = queries @ keys.mT / keys.shape[-1] ** 0.5  # (B, T, T)
+        T = x.shape[1]  # the text may be shorter than the context
+        attn_scores = attn_scores.masked_fill(self.mask[:T, :T], -torch.inf)
+        attn_weights = self.dropout(torch.softmax(attn_scores, dim=-1))
+        return attn_weights @ values  # (B, T, d_out)
 
 
 # ch03.ipynb: multi-head-attention-wrapper
@@ -133,8 +103,7 @@ class MultiHeadAttentionWrapper(nn.Module):
 
     def __init__(self, d_in, d_out, context_length, dropout, num_heads, qkv_bias=False):
         super().__init__()
-        # ModuleList, not a list: the weights in a plain list would never be trained
-        self.heads = nn.ModuleList(
+        self.heads = nn.ModuleList(  # in a plain list their weights would never be trained
             CausalAttention(d_in, d_out, context_length, dropout, qkv_bias)
             for _ in range(num_heads)
         )
@@ -158,8 +127,7 @@ def merge_heads(x):
 # ch03.ipynb: causal-weights
 def causal_weights(queries, keys):
     """Attention weights without a view of the future, `(..., T, D), (..., S, D) -> (..., T, S)`."""
-    # D is the size of one head, whatever stands in front
-    scores = queries @ keys.mT / keys.shape[-1] ** 0.5
+    scores = queries @ keys.mT / keys.shape[-1] ** 0.5  # D is the size of one head
     hidden = future_mask(*scores.shape[-2:], scores.device)
     return torch.softmax(scores.masked_fill(hidden, -torch.inf), dim=-1)
 
@@ -178,11 +146,9 @@ class MultiHeadAttentionExplicit(nn.Module):
             raise ValueError(f"d_out ({d_out}) is not divisible by num_heads ({num_heads})")
         self.d_in, self.d_out, self.context_length = d_in, d_out, context_length
         self.num_heads, self.head_dim = num_heads, d_out // num_heads
-        # all heads in one matrix; in the book's order, so that a seed gives the book's weights
-        self.W_query = nn.Linear(d_in, d_out, bias=qkv_bias)
+        self.W_query = nn.Linear(d_in, d_out, bias=qkv_bias)  # all heads in one matrix
         self.W_key = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.W_value = nn.Linear(d_in, d_out, bias=qkv_bias)
-        # without it no head's result would ever meet another's
         self.out_proj = nn.Linear(d_out, d_out)
         self.dropout = nn.Dropout(dropout)
         self.register_load_state_dict_pre_hook(drop_mask)
@@ -198,8 +164,7 @@ class MultiHeadAttentionExplicit(nn.Module):
     def attend(self, queries, keys, values):
         """The average of the values: `(B, H, T, D), (B, H, S, D) twice -> (B, H, T, D)`."""
         weights = causal_weights(queries, keys)  # (B, H, T, S)
-        # for pictures only: detached, so that no gradient keeps them alive
-        self.weights = weights.detach()
+        self.weights = weights.detach()  # for pictures
         return self.dropout(weights) @ values
 
 
@@ -216,8 +181,7 @@ class MultiHeadAttention(MultiHeadAttentionExplicit):
         T, S = queries.shape[-2], keys.shape[-2]
         # the kernel's own mask is for T == S; a single query may see all the keys it is given
         mask = None if T in (1, S) else ~future_mask(T, S, queries.device)
-        # a function does not know whether the model is being trained
-        dropout = self.dropout.p if self.training else 0.0
+        dropout = self.dropout.p if self.training else 0.0  # a function does not know eval()
         return F.scaled_dot_product_attention(
             queries, keys, values, attn_mask=mask, dropout_p=dropout, is_causal=T == S
         )

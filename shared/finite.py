@@ -63,3 +63,20 @@ def same_length(*tensors: torch.Tensor) -> None:
     shapes = {tuple(tensor.shape) for tensor in tensors}
     if len(shapes) > 1 or any(len(shape) != 1 or not shape[0] for shape in shapes):
         raise ValueError(f"one number for each of some items is needed; got {sorted(shapes)}")
+
+
+def check_input(x: torch.Tensor, d_in: int, context_length: int) -> None:
+    """Raise ValueError unless x is `(B, T, d_in)`, as an attention layer needs it, and T no longer than the context."""
+    if x.dim() != 3:
+        raise ValueError(f"the input has shape {tuple(x.shape)}; it must be (B, T, {d_in})")
+    if x.shape[2] != d_in:
+        raise ValueError(f"the input has {x.shape[2]} numbers a token, but d_in is {d_in}")
+    if x.shape[1] > context_length:
+        raise ValueError(
+            f"the input has {x.shape[1]} tokens, but context_length is {context_length}"
+        )
+
+
+def drop_mask(module, state_dict, prefix, *_) -> None:
+    """A hook of load_state_dict that ignores a stored `mask`: the book's classes save it, and it is no weight."""
+    state_dict.pop(prefix + "mask", None)

@@ -181,52 +181,6 @@ def heat(values, rows, columns, xlabel="", ylabel="", digits=2, ax=None, limits=
     return ax.figure
 
 
-def heats(matrices, labels, digits=2):
-    """Matrices side by side: `matrices` maps a title to its values, `labels` name rows and columns.
-
-    All share one scale of colours; with `digits=None` they have no numbers.
-    """
-    lowest = min(float(min(map(min, values))) for values in matrices.values())
-    highest = max(float(max(map(max, values))) for values in matrices.values())
-    size = 1.2 + (0.62 if digits is not None else 0.28) * len(labels)
-    fig, axes = plt.subplots(1, len(matrices), figsize=(size * len(matrices), 0.8 * size))
-    for ax, (title, values) in zip(axes, matrices.items()):
-        heat(values, labels, labels, xlabel=title, digits=digits, ax=ax, limits=(lowest, highest))
-    return fig
-
-
-def query_and_keys(query, keys, labels, named):
-    """A query `(2,)` as an arrow and keys `(N, 2)` as points; the labels in `named` stand out.
-
-    Dotted lines join points of equal score: a key's score grows with its distance along the arrow.
-    """
-    fig, ax = plt.subplots(figsize=(5.6, 5.2))
-    reach = 1.2 * max(float(keys.abs().max()), float(query.abs().max()))
-    along = query / query.norm()
-    across = along.flip(0) * along.new_tensor([1, -1])
-    for step in range(-6, 7):
-        ends = [(along * step * reach / 4 + sign * across * 2 * reach).tolist() for sign in (-1, 1)]
-        ax.plot(*zip(*ends), ":", color="#AAAAAA", linewidth=1, zorder=0)
-    arrow = {"arrowstyle": "-|>", "color": PALETTE[0], "linewidth": 3, "shrinkA": 0, "shrinkB": 0}
-    ax.annotate("", query.tolist(), (0, 0), arrowprops=arrow)
-    look = {"textcoords": "offset points", "color": PALETTE[0], "weight": "bold"}
-    ax.annotate("query", query.tolist(), (8, 0), **look)
-    taken = [query.tolist()]
-    for key, label in sorted(zip(keys.tolist(), labels), key=lambda pair: pair[1] not in named):
-        special = label in named
-        colour = PALETTE[3] if special else "black"
-        ax.plot(*key, "D" if special else "o", color=colour, markersize=8 if special else 4)
-        free = all(abs(key[1] - y) > reach / 14 or abs(key[0] - x) > reach / 3 for x, y in taken)
-        if free or special:
-            look = {"weight": "bold"} if special else {"fontsize": 9}
-            place = (6, -3) if free else (6, 9 if key[1] > taken[-1][1] else -15)
-            ax.annotate(label, key, place, textcoords="offset points", color=colour, **look)
-            taken.append(key)
-    ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
-    ax.set(xlabel="first number", ylabel="second number")
-    return fig
-
-
 def weighted_strips(rows):
     """Lines of words, each shaded by its weight: `{label: (words, weights)}`; large weights are written."""
     widest = max(sum(len(word) + 1 for word in words) for words, _ in rows.values())
