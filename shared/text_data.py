@@ -131,7 +131,7 @@ def train_bpe(text, vocab_size, special_tokens=("<|endoftext|>",), *, pattern=GP
     ranks = {bytes([byte]): byte for byte in range(256)}
     while len(ranks) < vocab_size - len(special_tokens) and (best := most_frequent_pair(counts)):
         ranks[best[0] + best[1]] = len(ranks)
-        for chunk in where.pop(best):
+        for chunk in where.pop(best):  # the chunks with the pair, and perhaps some that had it once
             for pair in pairwise(words[chunk]):
                 counts[pair] -= times[chunk]
             words[chunk] = merge_pair(words[chunk], best)
