@@ -73,7 +73,8 @@ def card(tokens):
 
 def lookup(ids, table):
     """The rows of a table `(V, C)` that `ids` pick, in the order of the IDs."""
-    picked, columns = table[ids], [f"{k}" for k in range(table.shape[1])]
+    table, picked = table.numpy(), table[ids].numpy()
+    columns = range(table.shape[1])
     limits = (float(table.min()), float(table.max()))
     fig, (before, after) = plt.subplots(
         1,
@@ -110,7 +111,7 @@ def added(labels, tokens, positions):
     fig, axes = plt.subplots(1, 3, figsize=size, gridspec_kw={"wspace": 0.3})
     rows = [[visible(label) for label in labels], range(len(labels)), ["" for _ in labels]]
     for ax, (title, values), names, sign in zip(axes, parts.items(), rows, ("", "+", "=")):
-        heat(values, names, [""] * tokens.shape[1], ax=ax, limits=limits)
+        heat(values.numpy(), names, [""] * tokens.shape[1], ax=ax, limits=limits)
         ax.set_title(title, fontsize=11)
         look = {"transform": ax.transAxes, "fontsize": 20, "ha": "center", "va": "center"}
         ax.text(-0.17, 0.5, sign, **look)
