@@ -2,11 +2,11 @@
 
     python ch02_text_data/word_vectors.py --corpus FOLDER
 
-Words that stand among the same words get similar vectors. Counts of neighbours (4 to each side)
+Words that stand among the same words get similar vectors. Counts of neighbors (4 to each side)
 become positive pointwise mutual information, with contexts smoothed by the power 0.75, and its
 singular vectors, weighted by the roots of the singular values, become the coordinates (Levy,
 Goldberg and Dagan, Improving Distributional Similarity, 2015). Writes word_vectors.csv, and prints
-how many words have a nearest neighbour of their own group.
+how many words have a nearest neighbor of their own group.
 """
 
 if __name__ == "__main__":  # first of all: what follows takes seconds to import
@@ -31,7 +31,7 @@ GROUPS = {
     "royalty": "king queen prince princess emperor duke",
     "family": "father mother brother sister uncle aunt son daughter",
     "animals": "dog cat horse cow pig sheep wolf lion fox mouse",
-    "colours": "red blue green yellow white black purple",
+    "colors": "red blue green yellow white black purple",
     "food": "bread butter cheese milk meat soup cake",
     "body": "hand arm foot head neck shoulder finger",
     "time": "minute hour day week month year",
@@ -40,7 +40,7 @@ GROUPS = {
     "numbers": "two three four five six seven ten",
 }
 WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
-WINDOW, KNOWN, CONTEXTS = 4, 8_000, 2_000  # neighbours each side; most frequent words
+WINDOW, KNOWN, CONTEXTS = 4, 8_000, 2_000  # neighbors each side; most frequent words
 
 
 def to_ids(documents: list[Document], known: dict[str, int]) -> np.ndarray:
@@ -54,7 +54,7 @@ def words(document: Document) -> list[str]:
     return WORD.findall(document.text.lower())
 
 
-def count_neighbours(ids: np.ndarray, words: int, contexts: int) -> np.ndarray:
+def count_neighbors(ids: np.ndarray, words: int, contexts: int) -> np.ndarray:
     """How often each context stands near each word: `(words, contexts)`."""
     counts = np.zeros(words * contexts)
     for distance in range(1, WINDOW + 1):
@@ -83,7 +83,7 @@ def squeeze(table: np.ndarray, dimensions: int) -> np.ndarray:
     return rows * np.sign(rows[0])  # the sign is free: the most frequent word is positive
 
 
-def neighbours(vectors: np.ndarray) -> np.ndarray:
+def neighbors(vectors: np.ndarray) -> np.ndarray:
     """For each row, all rows by falling cosine; the first is the row itself."""
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.argsort(-(unit @ unit.T), axis=1)
@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> None:
         chosen = {word: group for group, names in GROUPS.items() for word in names.split()}
         if rare := [word for word in chosen if word not in known]:
             raise ValueError(f"not among the {KNOWN:,} most frequent words: {', '.join(rare)}")
-        counts = count_neighbours(to_ids(documents, known), len(known), CONTEXTS)
+        counts = count_neighbors(to_ids(documents, known), len(known), CONTEXTS)
         vectors = squeeze(ppmi(counts), options.dimensions)[[known[word] for word in chosen]]
         vectors /= np.sqrt((vectors**2).mean())  # the scale is free: numbers of size 1 print well
         with options.out.open("w", encoding="utf-8", newline="") as file:
@@ -117,12 +117,12 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"word_vectors: {error}")
 
     names = list(chosen)
-    nearest = neighbours(vectors)[:, 1]
+    nearest = neighbors(vectors)[:, 1]
     pairs = [(word, names[near]) for word, near in zip(names, nearest, strict=True)]
     strangers = [(word, near) for word, near in pairs if chosen[word] != chosen[near]]
     print(f"{options.out}: {len(names)} words, {options.dimensions} numbers each,")
     print(f"  from a corpus of {frequency.total():,} words")
-    print(f"nearest neighbour in the same group: {len(names) - len(strangers)} of {len(names)}")
+    print(f"nearest neighbor in the same group: {len(names) - len(strangers)} of {len(names)}")
     print("not:", ", ".join(f"{word} ({near})" for word, near in strangers) or "none")
 
 

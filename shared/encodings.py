@@ -109,6 +109,28 @@ def _gpt2_encoding(merges: Path, vocabulary: Path) -> tiktoken.Encoding:
     return _encoding("gpt2", ranks)
 
 
+def check_ranks(ranks: dict[bytes, int], special_tokens: tuple[str, ...]) -> None:
+    """Raise ValueError unless the ranks are 0 .. n-1 and hold all 256 bytes, and the special tokens are a tuple."""
+    if isinstance(special_tokens, str) or len(set(special_tokens)) < len(special_tokens):
+        raise ValueError("special_tokens must be a tuple of different strings")
+    single_bytes = {bytes([byte]) for byte in range(256)}  # without one, tiktoken would crash on it
+    if sorted(ranks.values()) != list(range(len(ranks))) or not single_bytes <= set(ranks):
+        raise ValueError("the ranks must be 0, 1, 2, ..., and all 256 single bytes must be there")
+
+
+def encode_to_tensor(txt: str, tokenizer):
+    """Token IDs as an int32 tensor `(N,)`, `<|endoftext|>` allowed.
+
+    tiktoken writes them into an array, without a Python list in between; another tokenizer needs only `encode`.
+    """
+    import torch  # here, since most scripts that load a tokenizer do without
+
+    if isinstance(tokenizer, tiktoken.Encoding):
+        array = tokenizer.encode_to_numpy(txt, allowed_special={END_OF_TEXT})
+        return torch.from_numpy(array.astype("int32"))
+    return torch.tensor(tokenizer.encode(txt), dtype=torch.int32)
+
+
 def visible_bytes() -> dict[int, str]:
     """GPT-2's visible character for each byte: itself where it can be seen, else one from 256 on.
 

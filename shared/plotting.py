@@ -85,31 +85,31 @@ def curves(x, views, xlabel, log=(), log_x=False, share_y=False):
 
 
 def points(x, y, labels, groups):
-    """A scatter of words, coloured by group; each label takes the first free place around its point."""
-    fig, ax = plt.subplots(figsize=(8.4, 5.2))
+    """A scatter of words, colored by group. A label without room beside its point gets a line to it."""
+    fig, ax = plt.subplots(figsize=(8.4, 5.2), subplot_kw={"xmargin": 0.14, "ymargin": 0.14})
     for i, name in enumerate(dict.fromkeys(groups)):
         inside = [j for j, group in enumerate(groups) if group == name]
         ax.scatter(x[inside], y[inside], marker="osD^vPX*"[i], color=PALETTE[i], label=name)
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    ax.margins(0.12)
     ax.set(xticks=[], yticks=[], xlabel="first direction", ylabel="second direction")
     fig.canvas.draw()  # fixes the scale, which says how much room a label takes
     spots = ax.transData.transform(list(zip(x, y)))
-    taken = [Bbox.from_bounds(left - 4, low - 4, 8, 8) for left, low in spots]
-    around = [(6, 0, "left"), (-6, 0, "right"), (4, 12, "left"), (4, -12, "left")]
-    around += [(-4, 12, "right"), (-4, -12, "right"), (8, 24, "left")]
-    around += [(8, -24, "left"), (-8, -24, "right")]
-    for label, point, spot in zip(labels, zip(x, y), spots):
-        for right, up, side in around:
-            place = {"xytext": (right, up), "textcoords": "offset points", "ha": side}
-            text = ax.annotate(label, point, va="center", fontsize=10, **place)
-            box = text.get_window_extent()
-            if not any(box.overlaps(other) for other in taken):
+    taken = [Bbox.from_bounds(left - 7, low - 7, 14, 14) for left, low in spots]
+    directions = [(4, 3), (4, -3), (-4, 3), (-4, -3), (1, 5), (1, -5), (-1, 5), (-1, -5), (5, 0)]
+    around = [(8, 0), (-8, 0)]  # beside the point; then further and further from it
+    around += [(right * far, up * far) for far in (4, 6, 8, 11) for right, up in directions]
+    line = {"arrowstyle": "-", "color": "#777777", "linewidth": 0.8, "shrinkA": 1, "shrinkB": 4}
+    for label, point in zip(labels, zip(x, y)):
+        for place in around:
+            look = {"ha": "left" if place[0] > 0 else "right", "va": "center", "fontsize": 10}
+            look |= {"textcoords": "offset points", "arrowprops": line if place[1] else None}
+            text = ax.annotate(label, point, place, **look)
+            text.update_positions(fig.canvas.get_renderer())
+            box = plt.Text.get_window_extent(text)  # of the word alone, without the line
+            if place is around[-1] or not any(box.padded(3).overlaps(other) for other in taken):
                 break
             text.remove()
-        else:
-            text = ax.annotate(label, point, va="center", fontsize=10, **place)
-        taken.append(text.get_window_extent())
+        taken.append(box)
     return fig
 
 

@@ -174,3 +174,46 @@ def typed_lines(stream=None) -> Iterator[bytes]:
     elif first:
         yield first
         yield from stream.buffer
+
+
+# --- what chapter 2's tokenizers and windows refuse ------------------------------------------------
+
+
+class Vocabulary(dict):
+    """A dict, word -> token ID, whose KeyError says which word is missing, and of how many."""
+
+    def __missing__(self, word):
+        raise KeyError(f"{word!r} is not in the vocabulary of {len(self):,} words")
+
+
+def check_unknown(vocab) -> None:
+    """Raise ValueError unless a vocabulary has the entry that unknown words become."""
+    if "<|unk|>" not in vocab:
+        raise ValueError("the vocabulary needs an entry '<|unk|>' for unknown words")
+
+
+def check_bpe_input(text: str, vocab_size: int, special_tokens: tuple[str, ...]) -> None:
+    """Raise ValueError for an empty text, or a vocabulary without room for bytes and special tokens."""
+    if isinstance(special_tokens, str):  # else each of its letters would become one
+        raise TypeError(f"special_tokens must be a tuple of strings: ({special_tokens!r},)")
+    if not text:
+        raise ValueError("the text is empty: there are no pairs to count")
+    if not vocab_size >= (least := 256 + len(special_tokens)):  # nan is not, either
+        raise ValueError(f"vocab_size is {vocab_size}, bytes and special tokens need {least}")
+
+
+def check_windows(tokens: int, max_length: int, stride: int) -> None:
+    """Raise ValueError unless a text of so many tokens has at least one window and its targets."""
+    if max_length < 1 or stride < 1:
+        raise ValueError(f"max_length ({max_length}) and stride ({stride}) must be at least 1")
+    if tokens <= max_length:  # else a loader would yield nothing, and say nothing
+        raise ValueError(
+            f"the text has {tokens} tokens, a window and its targets need at least "
+            f"{max_length + 1}: take a longer text or a smaller max_length"
+        )
+
+
+def check_batches(windows: int, batch_size: int, drop_last: bool) -> None:
+    """Raise ValueError if a loader would have no batch at all."""
+    if drop_last and windows < batch_size:
+        raise ValueError(f"{windows} windows fill no batch of {batch_size}: lower batch_size")

@@ -65,7 +65,6 @@ from shared.pytorch import compute_accuracy, finite_differences, train_network
 from shared.text_data import (
     GPTDatasetV1,
     bpe_encode,
-    encode_to_tensor,
     make_encoding,
     train_bpe,
     train_bpe_simple,
@@ -387,7 +386,7 @@ ENCODERS = {
     "encode_ordinary": lambda text, tokenizer: tokenizer.encode_ordinary(text),
     "encode_to_numpy": lambda text, tokenizer: tokenizer.encode_to_numpy(text),
     "encode_batch": lambda text, tokenizer: tokenizer.encode_ordinary_batch(["a", text]),
-    "encode_to_tensor": encode_to_tensor,
+    "encode_to_tensor": encodings.encode_to_tensor,
     "GPTDatasetV1": lambda text, tokenizer: GPTDatasetV1(text, tokenizer, 2, 2),
     "text_to_token_ids": text_to_token_ids,
     "SpamDataset": lambda text, tokenizer: SpamDataset(MESSAGES.assign(text=f"win {text} now"), tokenizer),

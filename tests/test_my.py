@@ -221,7 +221,8 @@ def test_git_does_not_see_the_readers_work(used):
 def whole(tmp_path_factory):
     """The whole course's copies."""
     root = tmp_path_factory.mktemp("course")
-    for path in [*normalise.notebooks(ROOT), ROOT / glossary.PAGE, ROOT / "README.md"]:
+    pages = [ROOT / name for name in (*my.LINKED, "README.md")]
+    for path in [*normalise.notebooks(ROOT), *pages]:
         target = root / path.relative_to(ROOT)
         target.parent.mkdir(exist_ok=True)
         target.symlink_to(path)

@@ -1,16 +1,21 @@
 """A stored picture is the one that its cell, or its script, draws from the data."""
 
 import base64
+import itertools
+import random
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 from nbval.plugin import IPyNbCell
 
 from shared import plotting
+from shared.pictures import ch02
 from tools import pictures
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -101,3 +106,34 @@ def test_the_chart_of_speed_is_drawn_from_its_table(monkeypatch, tmp_path):
     script["draw"](pd.read_csv(BENCHMARKS / "model_speed.csv"), tmp_path / "now.png")
     stored, now = (path.read_bytes() for path in (BENCHMARKS / "model_speed.png", tmp_path / "now.png"))  # fmt: skip
     assert pictures.difference(stored, now) == "", "benchmarks/model_speed.png"
+
+
+def test_labels_of_words_stand_apart():
+    """Even where points lie close together; a label that stands off has a line to its point."""
+    rng = random.Random(123)
+    x, y = (np.array([rng.gauss(0, 0.1) + i % 5 for i in range(25)]) for _ in range(2))
+    fig = plotting.points(
+        x, y, [f"word{i}" for i in range(25)], [f"group{i % 5}" for i in range(25)]
+    )
+    fig.canvas.draw()
+    texts = [one for one in fig.axes[0].texts if one.get_text().startswith("word")]
+    boxes = [plt.Text.get_window_extent(one) for one in texts]
+    assert len(boxes) == 25
+    assert not [1 for one, other in itertools.combinations(boxes, 2) if one.overlaps(other)]
+    assert all(one.arrow_patch for one in texts if one.xyann[1])
+    plt.close(fig)
+
+
+def test_chapter_2_draws_a_text_of_any_tokens():
+    table, tokens = torch.arange(12.0).view(4, 3), ["a", " long_token", "\n", "b"]
+    drawn = [
+        ch02.pipeline(tokens, [3, 1, 0, 2], table),
+        ch02.card(tokens),
+        ch02.lookup(torch.tensor([3, 1]), table),
+        ch02.added(tokens, table, -table),
+        ch02.strides(tokens * 3, {1: [0, 1], 4: [0, 4]}, 4),
+        ch02.summary(),
+    ]
+    for fig in drawn:
+        assert pictures.picture_of(fig, 160)
+        plt.close(fig)

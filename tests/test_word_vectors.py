@@ -16,7 +16,7 @@ SOURCE = runpy.run_path(str(SCRIPT))
 
 
 def test_the_stored_table():
-    """Ten groups, small, and nearest neighbours by cosine that share their word's group."""
+    """Ten groups, small, and nearest neighbors by cosine that share their word's group."""
     path = editions.CHAPTER_2 / "word_vectors.csv"
     assert path.stat().st_size < 40_000
     with path.open(encoding="utf-8", newline="") as file:
@@ -27,7 +27,7 @@ def test_the_stored_table():
     ]
     vectors = np.array([[float(row[f"d{i}"]) for i in range(1, 33)] for row in rows])
     assert np.isfinite(vectors).all() and len(rows[0]) == 34
-    nearest = SOURCE["neighbours"](vectors)
+    nearest = SOURCE["neighbors"](vectors)
     assert (nearest[:, 0] == np.arange(len(rows))).all()
     strangers = [
         (rows[i]["word"], rows[j]["word"])
@@ -37,10 +37,10 @@ def test_the_stored_table():
     assert strangers == [("uncle", "said")]
 
 
-def test_neighbours_are_counted_as_one_would_by_hand():
+def test_neighbors_are_counted_as_one_would_by_hand():
     documents = [Document("", "The cat saw the dog; the cat ran!"), Document("", "A dog's cat")]
     known = {"the": 0, "cat": 1, "dog": 2, "saw": 3}
-    counts = SOURCE["count_neighbours"](SOURCE["to_ids"](documents, known), 4, 3)
+    counts = SOURCE["count_neighbors"](SOURCE["to_ids"](documents, known), 4, 3)
     expected = Counter()
     for document in documents:
         words = SOURCE["words"](document)

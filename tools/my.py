@@ -17,6 +17,7 @@ from tools import MY, ROOT, Refused
 from tools.glossary import PAGE
 from tools.normalise import notebooks
 
+LINKED = (PAGE, "ch02_text_data/the-prompt-corner.txt")  # what lessons link to, to be read
 RECORD = ".copied.json"  # of each copy, the SHA-256 of what was copied
 ABOUT = """# Your copies
 
@@ -27,8 +28,8 @@ overwrites what you have written in it. If you delete a copy, `make lab` makes i
 
 
 def courses(root: Path) -> dict[str, str]:
-    """The SHA-256 of each file that readers get a copy of, by name: the notebooks, and the glossary they link to."""
-    paths = [*notebooks(root), *filter(Path.exists, [root / PAGE])]
+    """The SHA-256 of each file that readers get a copy of, by name: the notebooks, and the pages they link to."""
+    paths = [*notebooks(root), *filter(Path.exists, [root / name for name in LINKED])]
     return {path.relative_to(root).as_posix(): sha256(path) for path in paths}
 
 

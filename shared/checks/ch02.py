@@ -130,7 +130,7 @@ def repaired_encoder(answer):
     """`answer(chunk, ranks) -> IDs` of one chunk (bytes), as tiktoken encodes it."""
     from shared.text_data import make_encoding
 
-    # "bc" is learnt before "ab": in "abc", the longest match and the leftmost pair both go wrong
+    # "bc" is learned before "ab": in "abc", the longest match and the leftmost pair both go wrong
     merges = [b"bc", b"ab", b"cd", b"bcd", b"aa", b"abcd", b"\xc3\xa9", b"\x8c\xb6", b"\x8c\xb6a"]
     # a byte is a token whose ID need not be the byte's own number: in GPT-2, "x" is 87
     for first in (0, 57):
@@ -144,7 +144,7 @@ def repaired_encoder(answer):
             require(isinstance(got, list | tuple | Iterator), f"{asked}, not {brief(got)}")
             got = list(got)
             why = (
-                "the pair learnt first (lowest rank) is joined first, everywhere in the chunk, until no "
+                "the pair learned first (lowest rank) is joined first, everywhere in the chunk, until no "
                 "pair is in the vocabulary"
             )
             if [ranks[bytes([token])] if token in range(256) else token for token in got] == want:
