@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 
+from shared.diagrams import diagram
 from shared.plotting import PALE, PALETTE, heat
 
 ARROW = {"arrowstyle": "-|>", "color": "#333333", "linewidth": 1.4}
@@ -12,11 +13,16 @@ def visible(token):
     return token.replace(" ", "\u2423").replace("\n", "\u21b5")
 
 
-def next_token(tokens, ids, options, scores, probabilities, drawn):
-    """One prediction, left to right: tokens and their IDs, the model, scores, probabilities, the token drawn, appended.
+def next_token(tokenizer, ids, scores, probabilities, drawn, count=6):
+    """One prediction, left to right: tokens, IDs, the model, scores, probabilities, the token drawn, appended.
 
-    `options`, `scores` and `probabilities` are those of the likeliest tokens, `drawn` is one of them.
+    Shows the `count` likeliest tokens; `drawn`, an ID, takes the last place if it is none of them.
     """
+    best = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)[:count]
+    best = best if drawn in best else [*best[:-1], drawn]
+    tokens, options = ([tokenizer.decode([i]) for i in row] for row in (ids, best))
+    scores, probabilities = ([row[i] for i in best] for row in (scores, probabilities))
+    drawn = tokenizer.decode([drawn])
     fig, ax = plt.subplots(figsize=(10.6, 3.9))
     ax.set(xlim=(0, 106), ylim=(-2, 37))
     ax.axis("off")
@@ -88,3 +94,37 @@ def who_looks_at_whom(masks):
         heat(mask, rows, columns, digits=0, ax=ax, limits=(0, 1))
         ax.set_title(title, fontsize=11)
     return fig
+
+
+def retrieval():
+    """Retrieval-augmented generation as boxes and arrows."""
+    boxes = {"question": (0, 0), "search": (1, 0), "prompt": (2, 0, "passage +\nquestion")}
+    boxes |= {"model": (3, 0), "answer": (4, 0), "your texts": (1, 1)}
+    arrows = ["question -> search -> prompt -> model -> answer", "your texts -> search"]
+    return diagram(boxes, [*arrows, "question ~> prompt"])
+
+
+def stages():
+    """Pretraining, and two kinds of fine-tuning."""
+    boxes = {"raw text": (0, 0.5), "base": (1, 0.5, "foundation\nmodel")}
+    boxes |= {"classifier": (2, 0), "assistant": (2, 1)}
+    arrows = ["raw text -> base: pretraining", "base -> classifier: classification fine-tuning"]
+    return diagram(boxes, [*arrows, "base -> assistant: instruction fine-tuning"])
+
+
+def translation(source, written, following):
+    """The first transformer: the encoder reads `source`, the decoder has `written` and writes `following`."""
+    boxes = {source: (0, 0), "encoder": (1, 0, "encoder:\nreads it all")}
+    boxes |= {"vectors": (2, 0, "a vector for\neach token"), written: (2, 1)}
+    boxes |= {"decoder": (3, 0, "decoder:\nwrites a token"), following: (4, 0)}
+    arrows = [f"{source} -> encoder -> vectors", "vectors -> decoder: cross-attention"]
+    return diagram(boxes, [*arrows, f"{written} -> decoder -> {following}"])
+
+
+def plan():
+    """The four stages of the course, each in its color."""
+    boxes = {"2": (0, 0, "2 text data"), "3": (1, 0, "3 attention"), "4": (2, 0, "4 GPT model")}
+    boxes |= {"5": (3, 0, "5 pretraining"), "6": (4, 1, "6 classifier"), "7": (4, 0, "7 assistant")}
+    boxes |= {"8": (5, 0, "8 preferences")}
+    colors = dict(zip(boxes, [PALE[i] for i in (0, 0, 0, 1, 2, 2, 3)]))
+    return diagram(boxes, ["2 -> 3 -> 4 -> 5 -> 7 -> 8", "5 -> 6"], colors)
