@@ -41,9 +41,8 @@ class BigramModel:
         row = self.rows.get(a, Counter())
         total = row.total() + self.k * self.vocab_size
         if total == 0:
-            raise ValueError(
-                f"nothing ever followed token {a}: without k above 0 no guess is possible"
-            )
+            why = "without k above 0 no guess is possible"
+            raise ValueError(f"nothing ever followed token {a}: {why}")
         return [(row[b] + self.k) / total for b in range(self.vocab_size)]
 
     def generate(self, token_ids, max_new_tokens, seed=None):
