@@ -19,11 +19,24 @@ def complete(
     model, cfg = _kept(models.pretrained, editions.choice("COURSE_MODEL"))
     encoding = encodings.tokenizer()
     ids = text_to_token_ids(prompt, encoding)
-    with torch.random.fork_rng(devices=[]):  # whoever draws besides is not disturbed
+    with torch.random.fork_rng(devices=[]):  # other draws are not disturbed
         torch.manual_seed(seed)
         settings = {"temperature": temperature, "top_k": 40, "eos_id": encoding.eot_token}
         ids = generate(model, ids, max_new_tokens, cfg["context_length"], **settings)
     return token_ids_to_text(ids, encoding)
+
+
+def continues(prompts: list[str], answers: list[str]) -> list[bool]:
+    """For each prompt: does the pretrained model, at its likeliest, write its answer and end the line there?"""
+    model, _ = _kept(models.pretrained, editions.choice("COURSE_MODEL"))
+    encoding = encodings.tokenizer()
+    starts = [encoding.encode(prompt) for prompt in prompts]
+    ends = [encoding.encode(f" {answer}\n") for answer in answers]
+    rows = [torch.tensor(start + end) for start, end in zip(starts, ends)]
+    with torch.no_grad():  # all at once: rows that are filled up look only to their left
+        scores = model(torch.nn.utils.rnn.pad_sequence(rows, batch_first=True))  # (B, T, V)
+    likeliest = [row[len(start) - 1 :] for start, row in zip(starts, scores.argmax(-1).tolist())]
+    return [row[: len(end)] == end for row, end in zip(likeliest, ends)]
 
 
 def answer(instruction: str, input: str = "") -> str:

@@ -1,5 +1,7 @@
-"""Numbers that are not finite, or no counts: refused where they first appear, before anything is built on them."""
+"""Numbers that are not finite, no counts, or no token IDs: refused where they first appear, before anything is built on them."""
 
+import math
+import operator
 import warnings
 
 import torch
@@ -25,6 +27,29 @@ def step_that_counts(x: torch.Tensor, eps: float) -> float:
     if not x.is_floating_point() or (x + eps == x).any():
         raise ValueError(f"eps {eps} is lost beside x in {x.dtype}: pass x.double()")
     return eps
+
+
+def not_negative(number, what: str, hint: str = ""):
+    """The number itself; ValueError, with what it is called, unless it is finite and 0 or above."""
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{what} is {number}; it must be 0 or above{hint and ': '}{hint}")
+    return number
+
+
+def whole_ids(token_ids, vocab_size: int, at_least: int) -> list[int]:
+    """Token IDs of a list or a tensor `(T,)`, as a list of ints; ValueError unless all are in 0 ... V - 1."""
+    try:
+        # index takes whole numbers of every library, and refuses 2.0
+        ids = [operator.index(token_id) for token_id in token_ids]
+    except (TypeError, ValueError):  # text, fractions, a tensor of two dimensions
+        raise ValueError(
+            "token IDs must be one row of whole numbers: encode a text first"
+        ) from None
+    if len(ids) < at_least:
+        raise ValueError(f"{len(ids)} token IDs, but at least {at_least} are needed")
+    if outside := [token_id for token_id in ids if not 0 <= token_id < vocab_size]:
+        raise ValueError(f"token ID {outside[0]} is outside 0 ... {vocab_size - 1}")
+    return ids
 
 
 def checked_loss(loss: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 CHAPTERS = {"ch02": "ch02_text_data", "ch03": "ch03_attention", "ch04": "ch04_gpt_model"}
 # with the course's model: GPT-2 would need its weights
 WITH_COURSE_GPT = {
+    "ch01": "ch01_intro",
     "ch05": "ch05_pretraining",
     "ch06": "ch06_classification",
     "ch07": "ch07_instruction",
@@ -59,6 +60,20 @@ def test_on_stand_ins(chapter, tmp_path, monkeypatch, gpt2_like):
     printed = outputs_of_the_book_edition(chapter, tmp_path, monkeypatch, digests)
     assert BANNER in printed
     assert f"{len(story):,} characters" in printed
+
+
+def test_chapter_1_on_stand_ins(tmp_path, monkeypatch):
+    """Another story, messages of which none is marked as hard, and instructions without families."""
+    _, digests = stand_in_messages(tmp_path)
+    story = editions.STORY.read_text(encoding="utf-8").replace("Miss", "Mrs.").encode()
+    entries = editions.read_instructions(editions.INSTRUCTIONS)[:400]
+    entries = [{key: e[key] for key in ("instruction", "input", "output")} for e in entries]
+    files = {"the-verdict.txt": story, "instruction-data.json": json.dumps(entries).encode()}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        digests[name] = hashlib.sha256(content).hexdigest()
+    printed = outputs_of_the_book_edition("ch01", tmp_path, monkeypatch, digests, "course-gpt")
+    assert "data: book (the book's); model: course-gpt (4,096 tokens)" in printed
 
 
 def test_chapter_7_on_stand_ins_of_the_books_instructions(tmp_path, monkeypatch):

@@ -66,6 +66,7 @@ def test_readme_names_versions_and_pins():
 
 HOURS = {
     20: "Twenty minutes",
+    40: "Forty minutes",
     60: "hour",
     75: "hour and a quarter",
     90: "hour and a half",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from shared import editions, encodings
+from shared import demo, editions, encodings, lexicon
 from shared.intro import BigramModel, count_pairs
 
 TEXT = [0, 1, 2, 1, 2, 0, 1, 1, 2, 3]
@@ -25,7 +25,7 @@ def random_text(seed, vocab_size=7, length=60):
     return [draw.randrange(vocab_size) for _ in range(length)]
 
 
-def test_every_pair_of_neighbours_is_counted_words_or_ids():
+def test_every_pair_of_neighbors_is_counted_words_or_ids():
     assert count_pairs(["a", "b", "a", "b", "b"]) == {"a": {"b": 2}, "b": {"a": 1, "b": 1}}
     assert count_pairs(TEXT)[1] == {2: 3, 1: 1} and 3 not in count_pairs(TEXT)
     assert count_pairs([]) == count_pairs("a") == {}
@@ -182,3 +182,31 @@ def test_without_smoothing_a_dead_end_is_an_error_that_says_so():
         model.next_token_probs(3)
     with pytest.raises(ValueError, match="without k above 0"):
         model.generate([3], 1)
+
+
+# --- what the lesson borrows ---
+
+ROOT = editions.ROOT
+
+
+def test_an_answer_is_continued_where_the_model_would_write_it():
+    """`continues` reads all prompts at once; `complete` writes one token after another."""
+    prompts = [
+        "tree -> trees\nking -> kings\ntree ->",
+        "tree -> trees\nking ->",
+        "The old man said",
+    ]
+    answers = ["trees", "kings", "that he was"]
+    greedy = [
+        demo.complete(prompt, 8, temperature=0)[len(prompt) :].startswith(f" {answer}\n")
+        for prompt, answer in zip(prompts, answers)
+    ]
+    assert demo.continues(prompts, answers) == greedy
+    assert greedy[0] and not greedy[2]
+
+
+def test_the_worksheets_have_the_practiced_layout_and_not_the_control():
+    """Section 1.6 compares a layout of the worksheets' lists of plurals with one that they do not have."""
+    sheets = "".join(p.read_text() for p in (ROOT / "ch05_pretraining" / "sheets").glob("*.py"))
+    words = "".join(p.read_text() for p in (lexicon.WORDS, lexicon.KNOWLEDGE))
+    assert "{0} -> {1}" in sheets and "gives" not in sheets and "~" not in sheets + words
