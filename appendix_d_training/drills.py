@@ -1,10 +1,10 @@
-"""Drills: an endless text of 126 words that cannot be learnt by heart, only by rule; and how well a model copies.
+"""Drills: an endless text of 126 words that cannot be learned by heart, only by rule; and how well a model copies.
 
     python appendix_d_training/drills.py        # some of each kind
 
 Three kinds: a few words that go round and round, words that keep their partner in an order that changes, and words
 that are put in order. What comes next can be told from what came before, so a small model shows within a minute
-of training whether it has learnt to look back. (The worksheets of chapter 5 need hours.) CC0, as the course's words.
+of training whether it has learned to look back. (The worksheets of chapter 5 need hours.) CC0, as the course's words.
 """
 
 import itertools

@@ -4,7 +4,7 @@
     python appendix_e_lora/export_adapter.py ADAPTER FOLDER
 
 ADAPTER is a file of `save_adapter`, for the pretrained model that the course uses (course-gpt, or the one that
-COURSE_MODEL names). Afterwards `peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(MODEL), FOLDER)`
+COURSE_MODEL names). Afterward `peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(MODEL), FOLDER)`
 gives the same logits, and can be trained on or merged. peft itself is not needed here. A folder that holds anything but
 an earlier export is left alone.
 """
