@@ -1,6 +1,5 @@
 """Sphinx's settings for the pages of the course; tools/site.py lays out what it reads."""
 
-import html
 import os
 import re
 from pathlib import PurePosixPath
@@ -8,9 +7,7 @@ from pathlib import PurePosixPath
 import tools  # noqa: F401 (MyST-NB starts faster after it)
 
 # isort: split
-from docutils import nodes
 from myst_nb.core.render import NbElementRenderer
-from sphinx.util.docutils import SphinxDirective
 
 project = "Build a large language model"
 html_title = project
@@ -24,7 +21,6 @@ nb_merge_streams = True
 nb_code_prompt_show = "Show the solution"
 nb_code_prompt_hide = "Hide the solution"
 myst_enable_extensions = ["dollarmath"]
-myst_fence_as_directive = ["mermaid"]
 myst_heading_anchors = 4
 myst_heading_slug_func = "tools.site_check.page_anchor"
 html_theme = "furo"
@@ -36,16 +32,6 @@ html_show_sourcelink = False
 html_use_index = False
 mathjax_path = "tex-svg.js"
 mathjax3_config = {"options": {"enableMenu": False}}  # it loads parts that are not here
-
-
-class Mermaid(SphinxDirective):
-    """A diagram, as text that mermaid.js draws; its text stays where there is no script."""
-
-    has_content = True
-
-    def run(self):
-        text = html.escape("\n".join(self.content))
-        return [nodes.raw("", f'<pre class="mermaid">{text}</pre>', format="html")]
 
 
 render_image = NbElementRenderer.render_image
@@ -80,18 +66,14 @@ SEARCH = 'if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_S
 
 
 def complete(app, pagename, templatename, context, doctree):
-    """What the templates use; the megabytes of Mermaid, for pages with a diagram; a line for the search."""
+    """What the templates use; a line for the search."""
     context["accessible"] = accessible
     if doctree is not None and app.env.doc2path(pagename).endswith(".ipynb"):
         context["notebook"] = f"{PurePosixPath(pagename).name}.ipynb"  # tools/site.py lays it there
     if pagename == "search":
         app.add_js_file(None, body=SEARCH)
-    if 'class="mermaid"' in context.get("body", ""):
-        app.add_js_file("mermaid.min.js")
-        app.add_js_file("diagrams.js")
 
 
 def setup(app):
     NbElementRenderer.render_image = render_image_with_alt
-    app.add_directive("mermaid", Mermaid)
     app.connect("html-page-context", complete)

@@ -86,7 +86,7 @@ def test_code_tables_diagrams_and_code_cells_define_nothing(tmp_path):
     found = page(
         tmp_path,
         text(
-            "## 2.1 A\n\n```mermaid\nA **node** is here.\n```\n\n| a **cell** |\n|---|\n\n`**kwargs` and `**more`"
+            "## 2.1 A\n\n```text\nA **node** is here.\n```\n\n| a **cell** |\n|---|\n\n`**kwargs` and `**more`"
         ),
         code("'a **string** is here.'"),
     )

@@ -26,25 +26,24 @@ PIXEL = b64encode(
 
 @pytest.fixture(scope="session")
 def placeholders(tmp_path_factory):
-    """What stands in for Mermaid and MathJax where npm cannot bring them."""
+    """What stands in for MathJax where npm cannot bring them."""
     folder = tmp_path_factory.mktemp("scripts")
-    for name in ("mermaid.min.js", "tex-svg.js"):
-        (folder / name).write_text("// npm was not there")
+    (folder / "tex-svg.js").write_text("// npm was not there")
     return folder
 
 
 @pytest.fixture(scope="session")
 def drawn():
-    """The folder with Mermaid and MathJax; skips without npm or without its registry."""
+    """The folder with MathJax; skips without npm or without its registry."""
     try:
         return site_scripts.fetch_scripts()
     except Refused as refused:
-        pytest.skip(f"diagrams and formulas are not looked at: {refused}")
+        pytest.skip(f"formulas are not looked at: {refused}")
 
 
 @pytest.fixture(scope="session")
 def pages(tmp_path_factory, placeholders):
-    """The pages of the whole course; the two scripts are looked at in `test_in_a_browser`."""
+    """The pages of the whole course; MathJax is looked at in `test_in_a_browser`."""
     out = tmp_path_factory.mktemp("course") / "_site"
     site.build(ROOT, out, placeholders)
     return out
@@ -146,12 +145,10 @@ def test_in_a_browser(pages, drawn):
         ]:
             page.goto(path.as_uri())
             page.wait_for_function(
-                "document.querySelectorAll('pre.mermaid svg').length"
-                " == document.querySelectorAll('pre.mermaid').length"
-                " && document.querySelectorAll('mjx-container').length"
+                "document.querySelectorAll('mjx-container').length"
                 " == document.querySelectorAll('.math').length"
             )
-            assert page.locator(".error-icon, mjx-merror").count() == 0
+            assert page.locator("mjx-merror").count() == 0
             assert page.evaluate("document.documentElement.scrollWidth") <= 390
         page.goto((pages / "search.html").as_uri() + "?q=softmax")
         page.wait_for_selector("#search-results li a")
@@ -181,11 +178,8 @@ def test_a_small_course(tmp_path, placeholders):
     (tmp_path / "glossary.md").write_text(
         "# Words\n\n[a](ch02_text_data/ch02.ipynb#2.1-Cut-it%2C-%28%E2%88%92%29%3F) [b](#so--and-so)\n\n## So – and so\n"
     )
-    diagram = "```mermaid\nflowchart LR\n  A --> B\n```"
     cells = [
-        text(
-            f"## 2.1 Cut it, (−)?\n\n{diagram}\n\nSee [the data](words.txt), and [all](../ch02_text_data/)."
-        ),
+        text("## 2.1 Cut it, (−)?\n\nSee [the data](words.txt), and [all](../ch02_text_data/)."),
         code("#| promote\nimport re", count=1),
         code("words = [re.split](..)", count=1),  # looks like a link to a folder
         code("f()", count=2, outputs=[picture(alt="One point at 3.", width=700)]),
@@ -197,7 +191,6 @@ def test_a_small_course(tmp_path, placeholders):
     lesson = (tmp_path / "out" / "ch02_text_data" / "ch02.html").read_text(encoding="utf-8")
     assert 'alt="One point at 3."' in lesson
     assert lesson.count('<span class="p">](</span>') == 1
-    assert '<pre class="mermaid">flowchart LR\n  A --&gt; B</pre>' in lesson
     index = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert "What is text?" in index and "An hour to read." in index and "glossary.html" in index
 
@@ -462,7 +455,7 @@ def test_what_is_no_fault(tmp_path):
     assert list(faults(small_pages(tmp_path, body))) == []
 
 
-# Mermaid and MathJax.
+# MathJax.
 
 
 def test_without_npm_the_message_says_what_to_do(tmp_path, monkeypatch):
@@ -475,11 +468,11 @@ def test_without_npm_the_message_says_what_to_do(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "script, message",
     [
-        ('touch "$5/x.tgz"; echo \'[{"filename": "x.tgz"}]\'', "mermaid.* with other bytes"),
-        ("echo no network >&2; exit 1", "npm could not fetch mermaid.*: no network"),
+        ('touch "$5/x.tgz"; echo \'[{"filename": "x.tgz"}]\'', "mathjax.* with other bytes"),
+        ("echo no network >&2; exit 1", "npm could not fetch mathjax.*: no network"),
         (
             'echo \'{"error": {"summary": "offline"}}\'; exit 1',
-            "could not fetch mermaid.*: offline",
+            "could not fetch mathjax.*: offline",
         ),
     ],
 )

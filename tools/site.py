@@ -3,7 +3,7 @@
     python -m tools.site [FOLDER] [--students]        (default: _site, _site-students)
 
 With --students there are no solutions among them, and no page for lecturers. Sphinx makes the pages;
-Mermaid and MathJax come from npm once and lie beside them, so that the folder needs no network and no
+MathJax comes from npm once and lies beside them, so that the folder needs no network and no
 server. What is wrong with the pages is printed; exit 1 if anything.
 """
 

@@ -1,4 +1,4 @@
-"""Mermaid and MathJax for the pages of the course: from npm once, then from a folder of our own."""
+"""MathJax for the pages of the course: from npm once, then from a folder of our own."""
 
 import base64
 import hashlib
@@ -12,12 +12,8 @@ from pathlib import Path
 
 from tools import ROOT, Refused
 
-# Exact versions; npm says which bytes each has: `npm view mermaid@11.17.2 dist.integrity`.
+# Exact versions; npm says which bytes each has: `npm view mathjax@3.2.2 dist.integrity`.
 SCRIPTS = {
-    "mermaid@11.17.2": (
-        "dist/mermaid.min.js",
-        "sha512-V6K3C8EBdEsPFZXSKMJe6ppQOENxuHARr9GvHX4hh47lAbhMRD9qf4oEK7LoaRQxULMa80/qt5gHO73aCleBBg==",
-    ),
     "mathjax@3.2.2": (
         "es5/tex-svg.js",
         "sha512-Bt+SSVU8eBG27zChVewOicYs7Xsdt40qm4+UpHyX7k0/O9NliPc+x77k1/FEsPsjKPZGJvtRZM1vO+geW0OhGw==",
@@ -28,7 +24,7 @@ CACHE = ROOT / ".venv" / "share" / "pages"
 
 
 def fetch_scripts(cache: Path = CACHE) -> Path:
-    """The folder with Mermaid, MathJax and their licences; downloaded by npm if they are not there.
+    """The folder with MathJax and its license; downloaded by npm if they are not there.
 
     Raises Refused without npm, without a network, or if npm brings other bytes than these.
     """
@@ -38,7 +34,7 @@ def fetch_scripts(cache: Path = CACHE) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise Refused(
-            "npm is missing: it fetches Mermaid and MathJax, once, for the diagrams and formulas. "
+            "npm is missing: it fetches MathJax, once, for the formulas. "
             "Install Node.js (on Debian: apt install npm), then run `make site` again"
         )
     cache.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,6 @@ const wide = {
   ".cell_input pre": "Code",
   ".cell_output, .cell_output pre": "Output",
   ".table-wrapper": "Table",
-  "pre.mermaid": "Diagram",
   "mjx-container": "Formula",
 };
 
@@ -20,5 +19,5 @@ function reach() {
   }
 }
 
-// The article's size changes with the window, with a diagram that is drawn, with an answer that is opened.
+// The article's size changes with the window, with a formula that is drawn, with an answer that is opened.
 new ResizeObserver(reach).observe(document.querySelector("article"));
