@@ -24,7 +24,7 @@ COURSE = {
     "E": (6, 1, "E\nLoRA"),
     "8": (6, 0, "8\npreferences"),
 }
-ROUTE = ["A -> 1 -> 2 -> 3 -> 4 -> 5 -> 7 -> 8", "5 -> D", "5 -> 6 -> E", "7 -> E"]
+ROUTE = ["A -> 1 -> 2 -> 3 -> 4 -> 5 -> 7 -> 8", "5 -> D", "5 -> 6 -> E -> 8", "7 -> E"]
 
 
 def diagram(boxes, arrows, colors=None, frames=None):

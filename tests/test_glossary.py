@@ -8,58 +8,49 @@ from notebooks import ROOT, code, notebook, save, text
 
 from tools import chapters, glossary
 
+PAGE = "ch01_intro/glossary.md"
 
-def page(root, *cells, name="ch02", folder="ch02_text_data"):
-    """The glossary of a course of one lesson, whose first cell is a title."""
+
+def page(root, *cells, name="ch02", folder="ch02_text_data", written=""):
+    """The glossary of a course of one lesson, whose first cell is a title; `written`: the page before."""
     save(notebook(text("# Chapter\n\n**What is it?**"), *cells), root / folder / f"{name}.ipynb")
     (root / "ch01_intro").mkdir(exist_ok=True)
+    if written:
+        (root / PAGE).write_text(written, encoding="utf-8")
     assert glossary.main([], root) == 0
-    return (root / "ch01_intro/glossary.md").read_text(encoding="utf-8")
+    return (root / PAGE).read_text(encoding="utf-8")
 
 
 def lines(page):
-    """The entries of a page without their links, a dictionary."""
-    found = re.findall(r"^- \*\*(.+?)\*\*: (.*)$", page, re.MULTILINE)
-    return {term: re.sub(r" \(\[.*?\]\(.*?\)\)", "", says) for term, says in found}
+    """The entries of a page: term -> definition."""
+    return {term: says for term, says in glossary.definitions(page).values()}
 
 
-def test_an_entry_has_the_sentence_and_a_link_to_its_heading(tmp_path):
-    found = page(
-        tmp_path,
+def test_an_entry_keeps_its_definition_and_has_a_link_to_its_heading(tmp_path):
+    lesson = [
         text("## 2.1 Words as vectors\n\nWe begin. A **token** is a piece of text. We go on."),
         text("### And now?\n\nA **stride** is\na step."),
-    )
+    ]
+    found = page(tmp_path, *lesson, written="- **token**: A piece of text. → [old](x.md)\n")
     link = "../ch02_text_data/ch02.ipynb"
-    assert (
-        f"## S\n\n- **stride**: A stride is a step. ([2.1 Words as vectors]({link}#And-now%3F))"
-        in found
-    )
-    assert (
-        f"- **token**: A token is a piece of text. ([2.1 Words as vectors]({link}#2.1-Words-as-vectors))"
-        in found
-    )
+    assert f"## S\n\n- **stride**: TO WRITE → [2.1 Words as vectors]({link}#And-now%3F)" in found
+    place = f"[2.1 Words as vectors]({link}#2.1-Words-as-vectors)"
+    assert f"- **token**: A piece of text. → {place}\n" in found
     assert found.startswith("# Glossary\n") and found.index("## S") < found.index("## T")
+    assert page(tmp_path, *lesson) == found
 
 
-def test_a_sentence_that_points_back_takes_along_the_one_before(tmp_path):
-    found = page(
-        tmp_path,
-        text("## 2.1 A\n\nUnused. So each word gets a list. Such a list is an **embedding**."),
-        code("1 + 1"),
-        text("It is read by row. This is a **lookup**:"),
-        code("2 + 2"),
-        text("This is a **buffer**."),
-    )
-    assert lines(found) == {
-        "embedding": "Each word gets a list. Such a list is an embedding.",
-        "lookup": "Such a list is an embedding. It is read by row. This is a lookup.",
-        "buffer": "It is read by row. This is a lookup. This is a buffer.",
-    }
+def test_a_synonym_stays_and_what_no_lesson_explains_goes(tmp_path):
+    written = "- **OOV**: see **token**.\n- **gone**: A word of yesterday. → [2.2](x.md)\n"
+    found = page(tmp_path, text("## 2.1 A\n\nA **token** is one."), written=written)
+    assert lines(found) == {"OOV": "see **token**.", "token": "TO WRITE"}
 
 
-def test_a_new_heading_is_not_pointed_across(tmp_path):
-    found = page(tmp_path, text("## 2.1 A\n\nOld."), text("## 2.2 B\n\nThis is a **lookup**."))
-    assert lines(found) == {"lookup": "This is a lookup."}
+def test_a_term_defined_twice_is_refused(tmp_path, capsys):
+    page(tmp_path, text("## 2.1 A\n\nA **token** is one."))
+    (tmp_path / PAGE).write_text("- **token**: One.\n- **Tokens**: Two.\n", encoding="utf-8")
+    assert glossary.main([], tmp_path) == 1
+    assert "**Tokens** is defined twice" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -86,25 +77,11 @@ def test_code_tables_diagrams_and_code_cells_define_nothing(tmp_path):
     found = page(
         tmp_path,
         text(
-            "## 2.1 A\n\n```text\nA **node** is here.\n```\n\n| a **cell** |\n|---|\n\n`**kwargs` and `**more`"
+            "## 2.1 A\n\n```mermaid\nA **node** is here.\n```\n\n| a **cell** |\n|---|\n\n`**kwargs` and `**more`"
         ),
         code("'a **string** is here.'"),
     )
     assert lines(found) == {}
-
-
-def test_list_items_stand_alone_and_begin_with_a_capital(tmp_path):
-    found = page(
-        tmp_path,
-        text(
-            "## 2.1 A\n\nThree:\n- the **query** asks;\n- the **key** is found.\n1. one **value**"
-        ),
-    )
-    assert lines(found) == {
-        "query": "The query asks.",
-        "key": "The key is found.",
-        "value": "One value",
-    }
 
 
 def test_names_keep_their_letters(tmp_path):
@@ -120,36 +97,26 @@ def test_a_term_of_two_lessons_is_one_line_chapters_before_appendices(tmp_path):
         name="appendix_a",
         folder="appendix_a_pytorch",
     )
-    found = page(tmp_path, text("## 2.1 A\n\nA **logit** is a score."))
-    assert lines(found) == {"logit": "A logit is a score. Logits are scores."}
-    assert found.index("[2.1 A]") < found.index("[A.1 X]")
+    found = page(tmp_path, text("## 2.1 A\n\nA **logit** is a score. A **logit** is two."))
+    assert lines(found) == {"Logits": "TO WRITE"} or lines(found) == {"logits": "TO WRITE"}
+    assert found.index("[2.1 A]") < found.index("[A.1 X]") and found.count("[2.1 A]") == 1
 
 
 def test_a_second_notebook_of_a_chapter_is_read_too(tmp_path):
     more = notebook(text("# More"), text("## 2.9 B\n\nA **stride** is a step."))
     save(more, tmp_path / "ch02_text_data" / "ch02_more.ipynb")
     found = page(tmp_path, text("## 2.1 A\n\nA **token** is a piece."))
-    assert lines(found) == {"stride": "A stride is a step.", "token": "A token is a piece."}
-    assert "([2.9 B](../ch02_text_data/ch02_more.ipynb#2.9-B))" in found
-
-
-def test_a_section_explains_a_term_once(tmp_path):
-    found = page(tmp_path, text("## 2.1 A\n\nA **token** is one. A **token** is two."))
-    assert lines(found) == {"token": "A token is one."}
-
-
-def test_links_of_the_lesson_become_text(tmp_path):
-    found = page(tmp_path, text("## 2.1 A\n\nA **token**, see [there](x.md), is a piece."))
-    assert lines(found) == {"token": "A token, see there, is a piece."}
+    assert set(lines(found)) == {"stride", "token"}
+    assert "→ [2.9 B](../ch02_text_data/ch02_more.ipynb#2.9-B)" in found
 
 
 def test_a_stale_page_is_told(tmp_path, capsys):
     page(tmp_path, text("## 2.1 A\n\nA **token** is a piece."))
     assert glossary.main(["--check"], tmp_path) == 0
-    (tmp_path / "ch01_intro/glossary.md").write_text("# Glossary\n")
+    (tmp_path / PAGE).write_text("# Glossary\n")
     capsys.readouterr()
     assert glossary.main(["--check"], tmp_path) == 1
-    assert "+- **token**: A token is a piece." in capsys.readouterr().out
+    assert "+- **token**: TO WRITE" in capsys.readouterr().out
 
 
 # --- the course's own page
@@ -159,11 +126,35 @@ def test_the_glossary_is_that_of_the_lessons(capsys):
     assert glossary.main(["--check"], ROOT) == 0, capsys.readouterr().out
 
 
-def test_no_entry_is_left_without_a_sentence_or_points_to_one_that_is_not_there():
-    for chapter in chapters(ROOT):
-        for entry in glossary.entries(chapter):
-            assert len(entry.text.split()) > 4 and entry.text[-1] in '.?")', entry
-            assert not glossary.POINTS_BACK.match(entry.text), f"it points back: {entry}"
+def course_page():
+    return (ROOT / glossary.PAGE).read_text(encoding="utf-8")
+
+
+def test_every_term_has_a_definition_of_its_own():
+    found = lines(course_page())
+    short = [term for term, says in found.items() if len(says.split()) < 4 and says[:4] != "see "]
+    assert [term for term, says in found.items() if says == glossary.MISSING] == [] == short
+    assert all(says.endswith(".") for says in found.values())
+
+
+def test_a_synonym_names_a_term_that_is_there():
+    found = glossary.definitions(course_page())
+    for term, says in found.values():
+        if says.startswith("see "):
+            assert glossary.key(glossary.BOLD.search(says)[1]) in found, term
+
+
+@pytest.mark.parametrize(
+    "term",
+    "residual connection|multi-head attention|subword|out-of-vocabulary|positional encoding|hyperparameter|"
+    "hidden dimension|cross-attention|foundation model|contextual embedding|static embedding|RNN|BERT|GPT|"
+    "large language model|byte pair encoding|logit|shortcut|LLM|BPE|OOV|positional embedding|greedy decoding|"
+    "KV cache|layer normalization|weight tying|self-attention|special token|fine-tuning|pretraining".split(
+        "|"
+    ),
+)
+def test_the_words_of_the_field_are_there(term):
+    assert glossary.key(term) in glossary.definitions(course_page())
 
 
 def test_every_place_is_a_heading_of_its_lesson():
@@ -177,8 +168,7 @@ def test_every_place_is_a_heading_of_its_lesson():
                 for part in parts
                 if part.startswith("#")
             }
-    text = (ROOT / glossary.PAGE).read_text(encoding="utf-8")
-    places = re.findall(r"\]\((\S+?)#(\S+?)\)\)", text)
+    places = re.findall(r"\]\((\S+?)#(\S+?)\)", course_page())
     assert len(places) > 60
     for address, anchor in places:
         assert (ROOT / "ch01_intro" / address).exists()

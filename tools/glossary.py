@@ -1,11 +1,12 @@
-"""Write ch01_intro/glossary.md: every term of the course, with the sentence of the lesson that explains it.
+"""Keep ch01_intro/glossary.md up to date: every term of the course, its definition, and where it is explained.
 
 Usage: python -m tools.glossary [--check]
 
 A term is what a lesson sets in bold: up to four words without a comma or a closing mark. Bold text that is
 longer, begins with "Trap:" or ends in a mark, and what stands in a lesson's first cell or from its summary on, is none;
-mere emphasis is written in italics. The entry is the sentence with the bold words. If it begins by pointing back
-("This is ..."), it takes along the one before; if it then cannot be understood, mend the lesson.
+mere emphasis is written in italics. Definitions are written by hand, into the page itself: this tool keeps them, sorts
+the lines, and writes the places. A new term gets "TO WRITE" for a definition, which --check and the tests refuse. A line
+that no lesson explains goes, unless it says "see" another term (`- **GPT-2 tokenizer**: see **byte pair encoding**`).
 """
 
 import re
@@ -15,70 +16,67 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from tools import ROOT, Chapter, Draft, chapters, command, read
+from tools import ROOT, Chapter, Draft, Refused, chapters, command, read
 
 PAGE = "ch01_intro/glossary.md"
 HEAD = """# Glossary
 
-Every term of the course, in the words of the lesson that explains it, with the place where it stands. Written by
-`make promote` from what the lessons set in bold; a term that several lessons explain has an entry for each.
+Every term of the course in a sentence or two, and where the lessons explain it.
 """
+MISSING = "TO WRITE"
+LINE = re.compile(r"^- \*\*(.+?)\*\*: (.+?)(?: → .*)?$", re.MULTILINE)
 BOLD = re.compile(r"\*\*([^*`]+?)\*\*")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 SKIPPED = re.compile(r"^(?:\||<|#|\$\$)")  # tables, HTML, headings, formulas
 ITEM = re.compile(r"^(?:[-*]|\d+\.)\s+")
-SENTENCE_END = re.compile(r"(?<=[.!?])[\")]?\s+(?=\*\*|[\"(*_`$]*[A-Z0-9])")
-POINTS_BACK = re.compile(
-    r"(?:This|That|These|Those|Such|It|Its|They|Their|There|Both|Together|Then|Hence|The result)\b"
-)
-# a word that says nothing without the sentence before
-JOINS = re.compile(r"(?:And|But|So|First|Second|Third|Fourth)\b,? ")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A term, the sentences that explain it, and where they stand."""
+    """A term, and where it is explained."""
 
     term: str
-    text: str
     place: str  # a Markdown link
 
 
 def drafts(root: Path) -> list[Draft]:
-    """The glossary as it ought to be."""
+    """The glossary as it ought to be. Raises Refused for two definitions of one term."""
     lessons = sorted(chapters(root), key=lambda one: (not one.name.startswith("ch"), one.name))
     page = root / PAGE
-    text = written([entry for one in lessons for entry in entries(one)])
     was = page.read_text(encoding="utf-8") if page.exists() else ""
+    text = written([entry for one in lessons for entry in entries(one)], definitions(was))
     return [Draft(page, text, was, text)]
 
 
+def definitions(page: str) -> dict[str, tuple[str, str]]:
+    """What a page says of each term: its key -> the term as it is written there, its definition."""
+    found = {}
+    for term, says in LINE.findall(page):
+        if key(term) in found:
+            raise Refused(f"{PAGE}: **{term}** is defined twice; keep one line")
+        found[key(term)] = (term, says)
+    return found
+
+
 def entries(chapter: Chapter) -> list[Entry]:
-    """The terms of a chapter's lessons, in their order; each section explains a term once."""
+    """The terms of a chapter's lessons, in their order; a section is named once for each of its terms."""
     return [entry for path in chapter.lessons for entry in entries_of(chapter, path)]
 
 
 def entries_of(chapter: Chapter, path: Path) -> list[Entry]:
     """The terms of one of the chapter's notebooks."""
-    found, heading, section, before = {}, "", "", []
+    found, heading, section = {}, "", ""
     for number, cell in enumerate(read(path).cells):
-        if cell.cell_type != "markdown":
-            continue
-        for paragraph in paragraphs(cell.source):
+        for paragraph in paragraphs(cell.source) if cell.cell_type == "markdown" else []:
             if paragraph.startswith("#"):
                 heading = paragraph.lstrip("#").strip()
                 section = heading if paragraph.startswith("## ") else section
-                before = []
                 if heading == "Summary":
                     return list(found.values())
                 continue
-            sentences = SENTENCE_END.split(paragraph)
-            for i, sentence in enumerate(sentences if number else []):
-                for term in filter(is_term, BOLD.findall(sentence)):
-                    text = standing([*before, *sentences[: i + 1]])
-                    place = link(chapter, path, section, heading)
-                    found.setdefault((key(term), section), Entry(named(term), text, place))
-            before = sentences
+            for term in filter(is_term, BOLD.findall(paragraph) if number else []):
+                place = link(chapter, path, section, heading)
+                found.setdefault((key(term), section), Entry(named(term), place))
     return list(found.values())
 
 
@@ -105,29 +103,13 @@ def is_term(bold: str) -> bool:
 
 
 def key(term: str) -> str:
-    """What makes two spellings one term: capitals and the plural's s do not count."""
-    return term.casefold().removesuffix("s")
+    """What makes two spellings one term: capitals, the plural's s and "(LLM)" at the end do not count."""
+    return re.sub(r" \([A-Z]+\)$", "", term).casefold().removesuffix("s")
 
 
 def named(term: str) -> str:
     """The term without the capital that only the beginning of a sentence gave it."""
     return term[0].lower() + term[1:] if re.fullmatch(r"[A-Z][a-z][^A-Z]*", term) else term
-
-
-def standing(sentences: list[str]) -> str:
-    """The last sentence; with the one before, or two, where it points back to them."""
-    plain = [JOINS.sub("", BOLD.sub(r"\1", sentence)) for sentence in sentences]
-    start = len(plain) - 1
-    while start and len(plain) - start < 3 and POINTS_BACK.match(plain[start]):
-        start -= 1
-    whole = []
-    for sentence in plain[start:]:
-        first = sentence.split()[0]
-        capital = first.isalpha() and sentence[0].upper()  # not for a name such as course-gpt
-        sentence = (capital or sentence[0]) + sentence[1:]
-        # a colon led to a cell or a picture that is not here
-        whole.append(re.sub(r"[:;,]$", ".", sentence))
-    return re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(whole))
 
 
 def link(chapter: Chapter, path: Path, section: str, heading: str) -> str:
@@ -137,21 +119,24 @@ def link(chapter: Chapter, path: Path, section: str, heading: str) -> str:
     return f"[{shown}](../{chapter.folder.name}/{path.name}#{anchor})"
 
 
-def written(found: list[Entry]) -> str:
+def written(found: list[Entry], defined: dict[str, tuple[str, str]]) -> str:
     """The page: one line a term, under the letter with which it begins."""
-    terms = defaultdict(list)
+    places = defaultdict(list)
     for entry in found:
-        terms[key(entry.term)].append(entry)
+        places[key(entry.term)].append(entry)
+    lines = {k: f"- **{t}**: {says}" for k, (t, says) in defined.items() if says.startswith("see ")}
+    for k, terms in places.items():
+        term, says = defined.get(k, (terms[0].term, MISSING))
+        lines[k] = f"- **{term}**: {says} → {', '.join(entry.place for entry in terms)}"
     letters = defaultdict(list)
-    for name in sorted(terms):
-        parts = " ".join(f"{entry.text} ({entry.place})" for entry in terms[name])
-        letters[name[0].upper()].append(f"- **{terms[name][0].term}**: {parts}")
-    blocks = [f"## {letter}\n\n" + "\n".join(lines) for letter, lines in letters.items()]
+    for k in sorted(lines):
+        letters[k[0].upper()].append(lines[k])
+    blocks = [f"## {letter}\n\n" + "\n".join(those) for letter, those in letters.items()]
     return "\n\n".join([HEAD.strip(), *blocks]) + "\n"
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
-    return command("Write the glossary of the course from its lessons.", drafts, root, arguments)
+    return command("Keep the glossary of the course up to date.", drafts, root, arguments)
 
 
 if __name__ == "__main__":
