@@ -23,7 +23,7 @@ __all__ = ["GPT_CONFIG_124M", "LayerNorm", "GELU", "FeedForward", "TransformerBl
     "generate_text_cached"]  # fmt: skip
 
 
-# ch04.ipynb: ffc297eb
+# ch04.ipynb: c255132f
 GPT_CONFIG_124M = {
     "vocab_size": 50257,  # V, how many tokens it knows
     "context_length": 1024,  # the longest text it can read, in tokens
@@ -35,7 +35,7 @@ GPT_CONFIG_124M = {
 }
 
 
-# ch04.ipynb: abec8750
+# ch04.ipynb: 81333346
 class LayerNorm(nn.Module):
     """Layer normalization with learnable scale and shift, `(..., C) -> (..., C)` (Ba et al., 2016)."""
 
@@ -49,7 +49,7 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x, self.scale.shape, self.scale, self.shift, self.eps)
 
 
-# ch04.ipynb: 76cf916a
+# ch04.ipynb: fb702bd6
 class GELU(nn.Module):
     """GPT-2's activation, the tanh form of GELU (Hendrycks and Gimpel, 2016): any shape."""
 
@@ -57,7 +57,7 @@ class GELU(nn.Module):
         return F.gelu(x, approximate="tanh")
 
 
-# ch04.ipynb: d11cd67b
+# ch04.ipynb: 8098f380
 class FeedForward(nn.Module):
     """Two linear layers with GELU between, 4 C wide, on each token alone: `(B, T, C) -> (B, T, C)`."""
 
@@ -74,7 +74,7 @@ class FeedForward(nn.Module):
         return self.layers(x)
 
 
-# ch04.ipynb: 45d41575
+# ch04.ipynb: 50f085e0
 class TransformerBlock(nn.Module):
     """Attention, then feed-forward, each normalized first and added: `(B, T, C) -> (B, T, C)`."""
 
@@ -91,7 +91,7 @@ class TransformerBlock(nn.Module):
         return x + self.drop_shortcut(self.ff(self.norm2(x)))  # each token works alone
 
 
-# ch04.ipynb: e26575f8
+# ch04.ipynb: c501345f
 class GPTModel(nn.Module):
     """GPT-2 (Radford et al., 2019): token IDs `(B, T)` -> logits `(B, T, V)`; (B, 1, V) if last_only.
 
@@ -125,7 +125,7 @@ class GPTModel(nn.Module):
         return self.out_head(self.final_norm(x))  # (B, T, V)
 
 
-# ch04.ipynb: d60cc830
+# ch04.ipynb: 4d2e7c0d
 def generate_text_simple(model, idx, max_new_tokens, context_size):
     """Append the likeliest token, again and again: `(B, T) -> (B, T + max_new_tokens)`."""
     check_prompt(idx, context_size)
@@ -137,7 +137,7 @@ def generate_text_simple(model, idx, max_new_tokens, context_size):
     return idx
 
 
-# ch04.ipynb: 4b290c51
+# ch04.ipynb: 8a7eb411
 class KVCache:
     """Keys and values of one block: `append` takes those of new tokens, returns all: `(B, H, S, D)`."""
 
@@ -158,7 +158,7 @@ class KVCache:
         return self.keys[:, :, :end], self.values[:, :, :end]
 
 
-# ch04.ipynb: 4d348157
+# ch04.ipynb: 469573cf
 def next_token_logits(model, idx, context_size, cache=None):
     """Logits for the token after idx, `(B, T) -> (B, V)`; a cache must hold the start of this very idx."""
     if cache is None or idx.shape[1] > context_size:  # the window slides: all is computed anew
@@ -166,7 +166,7 @@ def next_token_logits(model, idx, context_size, cache=None):
     return finite_logits(model(idx[:, cache[0].length :], cache, last_only=True)[:, -1])
 
 
-# ch04.ipynb: 0a0b021c
+# ch04.ipynb: 97f4ad8c
 def generate_text_cached(model, idx, max_new_tokens, context_size):
     """generate_text_simple, but faster up to context_size tokens: `(B, T) -> (B, T + max_new_tokens)`."""
     check_prompt(idx, context_size)

@@ -87,10 +87,10 @@ def block(block, x):
     boxes = {
         "in": (0, 0, text["in"]),
         "norm1": (1, 0, text["norm1"]),
-        "attention": (2, 0, text["attention"] + "\nthen dropout"),
+        "attention": (2, 0, text["attention"]),
         "p1": (3, 0, "+"),
         "norm2": (4, 0, text["norm2"]),
-        "feed-forward": (5, 0, f"feed-forward\n{wide}\nthen dropout"),
+        "feed-forward": (5, 0, f"feed-forward\n{wide}"),
         "p2": (6, 0, "+"),
         "out": (7, 0, text["out"]),
     }
