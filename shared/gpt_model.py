@@ -23,7 +23,7 @@ __all__ = ["GPT_CONFIG_124M", "LayerNorm", "GELU", "FeedForward", "TransformerBl
     "generate_text_cached"]  # fmt: skip
 
 
-# ch04.ipynb: c255132f
+# ch04.ipynb: gpt-config-124-m
 GPT_CONFIG_124M = {
     "vocab_size": 50257,  # V, how many tokens it knows
     "context_length": 1024,  # the longest text it can read, in tokens
@@ -35,7 +35,7 @@ GPT_CONFIG_124M = {
 }
 
 
-# ch04.ipynb: 81333346
+# ch04.ipynb: layer-norm
 class LayerNorm(nn.Module):
     """Layer normalization with learnable scale and shift, `(..., C) -> (..., C)` (Ba et al., 2016)."""
 
@@ -49,7 +49,7 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x, self.scale.shape, self.scale, self.shift, self.eps)
 
 
-# ch04.ipynb: fb702bd6
+# ch04.ipynb: gelu
 class GELU(nn.Module):
     """GPT-2's activation, the tanh form of GELU (Hendrycks and Gimpel, 2016): any shape."""
 
@@ -57,7 +57,7 @@ class GELU(nn.Module):
         return F.gelu(x, approximate="tanh")
 
 
-# ch04.ipynb: 8098f380
+# ch04.ipynb: feed-forward
 class FeedForward(nn.Module):
     """Two linear layers with GELU between, 4 C wide, on each token alone: `(B, T, C) -> (B, T, C)`."""
 
@@ -74,7 +74,7 @@ class FeedForward(nn.Module):
         return self.layers(x)
 
 
-# ch04.ipynb: 50f085e0
+# ch04.ipynb: transformer-block
 class TransformerBlock(nn.Module):
     """Attention, then feed-forward, each normalized first and added: `(B, T, C) -> (B, T, C)`."""
 
@@ -91,7 +91,7 @@ class TransformerBlock(nn.Module):
         return x + self.drop_shortcut(self.ff(self.norm2(x)))  # each token works alone
 
 
-# ch04.ipynb: c501345f
+# ch04.ipynb: gpt-model
 class GPTModel(nn.Module):
     """GPT-2 (Radford et al., 2019): token IDs `(B, T)` -> logits `(B, T, V)`; (B, 1, V) if last_only.
 
@@ -118,14 +118,14 @@ class GPTModel(nn.Module):
         past = cache[0].length if cache else 0  # tokens that were read before
         positions = torch.arange(past, past + in_idx.shape[1], device=in_idx.device)  # (T,)
         x = self.tok_emb(in_idx) + self.pos_emb(positions)  # (B, T, C) + (T, C)
-        x = self.drop_emb(x)
+        x = self.drop_emb(x)  # (B, T, C)
         for i, block in enumerate(self.trf_blocks):
             x = block(x, cache[i] if cache else None)  # (B, T, C)
-        x = x[:, -1:] if last_only else x  # (B, 1, C) where only the last token counts
+        x = x[:, -1:] if last_only else x  # (B, 1, C) if only the last token counts
         return self.out_head(self.final_norm(x))  # (B, T, V)
 
 
-# ch04.ipynb: 4d2e7c0d
+# ch04.ipynb: generate-text-simple
 def generate_text_simple(model, idx, max_new_tokens, context_size):
     """Append the likeliest token, again and again: `(B, T) -> (B, T + max_new_tokens)`."""
     check_prompt(idx, context_size)
@@ -137,7 +137,7 @@ def generate_text_simple(model, idx, max_new_tokens, context_size):
     return idx
 
 
-# ch04.ipynb: 8a7eb411
+# ch04.ipynb: kv-cache
 class KVCache:
     """Keys and values of one block: `append` takes those of new tokens, returns all: `(B, H, S, D)`."""
 
@@ -158,7 +158,7 @@ class KVCache:
         return self.keys[:, :, :end], self.values[:, :, :end]
 
 
-# ch04.ipynb: 469573cf
+# ch04.ipynb: next-token-logits
 def next_token_logits(model, idx, context_size, cache=None):
     """Logits for the token after idx, `(B, T) -> (B, V)`; a cache must hold the start of this very idx."""
     if cache is None or idx.shape[1] > context_size:  # the window slides: all is computed anew
@@ -166,7 +166,7 @@ def next_token_logits(model, idx, context_size, cache=None):
     return finite_logits(model(idx[:, cache[0].length :], cache, last_only=True)[:, -1])
 
 
-# ch04.ipynb: 97f4ad8c
+# ch04.ipynb: generate-text-cached
 def generate_text_cached(model, idx, max_new_tokens, context_size):
     """generate_text_simple, but faster up to context_size tokens: `(B, T) -> (B, T + max_new_tokens)`."""
     check_prompt(idx, context_size)
