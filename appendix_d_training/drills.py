@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from shared.gpt_model import evaluation_mode
+from shared.guards import evaluation_mode
 from shared.lexicon import load_words
 from shared.text_data import SimpleTokenizerV1
 

@@ -1,5 +1,5 @@
 """The names of earlier chapters that ch04.ipynb imports; written by `make promote`."""
 
-from shared.attention import MultiHeadAttention
+from shared.attention import MultiHeadAttention, influence
 
-__all__ = ["MultiHeadAttention"]
+__all__ = ["MultiHeadAttention", "influence"]

@@ -17,7 +17,7 @@ import torch
 from names import names_in, with_names
 from torch import Tensor, nn
 
-from shared.gpt_model import evaluation_mode
+from shared.guards import evaluation_mode
 
 # Two vowels stand side by side in each syllable, which no syllable of `shared/invented.py` has.
 ONSETS = "b d f g h k l m n p r s t v z br dr gr kr pl sk tr".split()

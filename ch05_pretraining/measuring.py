@@ -14,7 +14,7 @@ from steps import batch_at, finished, learning_rate
 from torch import nn
 
 from shared.corpus import END_OF_TEXT
-from shared.gpt_model import evaluation_mode
+from shared.guards import evaluation_mode
 from shared.pretraining import bits_per_byte
 
 

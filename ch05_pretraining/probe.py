@@ -28,7 +28,8 @@ import torch.nn.functional as F
 from knowledge import Fact
 
 from shared import encodings, files, models
-from shared.gpt_model import GPTModel, evaluation_mode
+from shared.gpt_model import GPTModel
+from shared.guards import evaluation_mode
 
 
 def wrong_answers(fact: Fact, facts: Iterable[Fact], encoding, rng: random.Random) -> list[str]:

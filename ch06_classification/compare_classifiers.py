@@ -44,7 +44,8 @@ from shared.classification import (
 )
 from shared.files import landing, seal, sha256
 from shared.finite import checked_loss
-from shared.gpt_model import GPTModel, evaluation_mode
+from shared.gpt_model import GPTModel
+from shared.guards import evaluation_mode
 from shared.pretraining import initialise
 
 OUT = Path(__file__).parent / "compare.csv"

@@ -1,6 +1,6 @@
 """The names of earlier chapters that ch06.ipynb imports; written by `make promote`."""
 
-from shared.gpt_model import GPTModel, check_ids, evaluation_mode
+from shared.gpt_model import GPTModel
 from shared.pretraining import (
     bits_per_byte,
     calc_loss_batch,
@@ -14,8 +14,6 @@ __all__ = [
     "GPTModel",
     "bits_per_byte",
     "calc_loss_batch",
-    "check_ids",
-    "evaluation_mode",
     "learning_rate",
     "load_checkpoint",
     "parameter_groups",

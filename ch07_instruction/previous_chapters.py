@@ -2,13 +2,7 @@
 
 from shared.attention import future_mask
 from shared.classification import BatchesByLength
-from shared.gpt_model import (
-    GPTModel,
-    KVCache,
-    evaluation_mode,
-    generate_text_cached,
-    next_token_logits,
-)
+from shared.gpt_model import GPTModel, KVCache, generate_text_cached, next_token_logits
 from shared.pretraining import (
     calc_loss_batch,
     evaluate_model,
@@ -26,7 +20,6 @@ __all__ = [
     "KVCache",
     "calc_loss_batch",
     "evaluate_model",
-    "evaluation_mode",
     "future_mask",
     "generate",
     "generate_text_cached",

@@ -14,7 +14,8 @@ from torch.utils.data import Dataset, Sampler
 
 from shared import checkpoints, texts
 from shared.finite import checked_loss, finite, finite_logits, same_length, whole_number
-from shared.gpt_model import GPTModel, check_ids, evaluation_mode
+from shared.gpt_model import GPTModel
+from shared.guards import check_ids, evaluation_mode
 from shared.pretraining import (
     load_checkpoint,
     plot_losses,

@@ -3,20 +3,24 @@
 Edit the notebook, not this file; the comments below name the notebook's cells.
 """
 
-import difflib
-from contextlib import contextmanager
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from shared.attention import MultiHeadAttention
 from shared.finite import finite_logits
+from shared.guards import (
+    check_config,
+    check_prompt,
+    checked_ids,
+    evaluation_mode,
+    keep_tied,
+    stored_by_columns,
+)
 
-__all__ = ["GPT_CONFIG_124M", "check_config", "LayerNorm", "GELU", "FeedForward",
-    "TransformerBlock", "check_ids", "GPTModel", "evaluation_mode",
-    "generate_text_simple", "tie", "share_head", "KVCache", "next_token_logits",
-    "stored_by_columns", "generate_text_cached"]  # fmt: skip
+__all__ = ["GPT_CONFIG_124M", "LayerNorm", "GELU", "FeedForward", "TransformerBlock",
+    "GPTModel", "generate_text_simple", "KVCache", "next_token_logits",
+    "generate_text_cached"]  # fmt: skip
 
 
 # ch04.ipynb: gpt-config-124-m
@@ -31,30 +35,9 @@ GPT_CONFIG_124M = {
 }
 
 
-# ch04.ipynb: check-config
-def check_config(cfg):
-    """Raise ValueError for a configuration with an unknown or missing key, or an impossible value."""
-    for key in cfg:
-        if key not in GPT_CONFIG_124M and key != "tie_weights":
-            near = difflib.get_close_matches(key, GPT_CONFIG_124M, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"the configuration has an unknown key {key!r}{hint}")
-    if missing := [key for key in GPT_CONFIG_124M if key not in cfg]:
-        raise ValueError(f"the configuration lacks {', '.join(map(repr, missing))}")
-    for key in ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"):
-        if type(cfg[key]) is not int or cfg[key] < 1:
-            raise ValueError(f"{key} is {cfg[key]!r}; a whole number above 0 is needed")
-    if cfg["emb_dim"] % cfg["n_heads"]:
-        raise ValueError(f"emb_dim {cfg['emb_dim']} is not divisible by n_heads {cfg['n_heads']}")
-    if not (isinstance(cfg["drop_rate"], (int, float)) and 0 <= cfg["drop_rate"] < 1):
-        raise ValueError(f"drop_rate is {cfg['drop_rate']!r}; it must be at least 0 and below 1")
-    if not all(isinstance(flag, bool) for flag in (cfg["qkv_bias"], cfg.get("tie_weights", False))):
-        raise ValueError("qkv_bias and tie_weights must be True or False, without quotes")
-
-
 # ch04.ipynb: layer-norm
 class LayerNorm(nn.Module):
-    """Layer normalisation with learnable scale and shift, `(..., C) -> (..., C)` (Ba et al., 2016)."""
+    """Layer normalization with learnable scale and shift, `(..., C) -> (..., C)` (Ba et al., 2016)."""
 
     def __init__(self, emb_dim):
         super().__init__()
@@ -81,7 +64,11 @@ class FeedForward(nn.Module):
     def __init__(self, cfg):
         super().__init__()
         C = cfg["emb_dim"]
-        self.layers = nn.Sequential(nn.Linear(C, 4 * C), GELU(), nn.Linear(4 * C, C))
+        self.layers = nn.Sequential(
+            nn.Linear(C, 4 * C),  # (B, T, C) -> (B, T, 4 C)
+            GELU(),
+            nn.Linear(4 * C, C),  # (B, T, 4 C) -> (B, T, C)
+        )
 
     def forward(self, x):
         return self.layers(x)
@@ -89,7 +76,7 @@ class FeedForward(nn.Module):
 
 # ch04.ipynb: transformer-block
 class TransformerBlock(nn.Module):
-    """Attention, then feed-forward, each normalised first and added: `(B, T, C) -> (B, T, C)`."""
+    """Attention, then feed-forward, each normalized first and added: `(B, T, C) -> (B, T, C)`."""
 
     def __init__(self, cfg):
         super().__init__()
@@ -100,23 +87,8 @@ class TransformerBlock(nn.Module):
         self.drop_shortcut = nn.Dropout(rate)
 
     def forward(self, x, cache=None):
-        x = x + self.drop_shortcut(self.att(self.norm1(x), cache))
-        return x + self.drop_shortcut(self.ff(self.norm2(x)))
-
-
-# ch04.ipynb: check-ids
-def check_ids(in_idx, past, context_length):
-    """Raise unless in_idx holds whole numbers, `(B, T)`, and `past` tokens and these fit the context."""
-    if in_idx.dtype not in (torch.int64, torch.int32):
-        raise TypeError(f"token IDs are whole numbers (int64); got {in_idx.dtype}")
-    if in_idx.dim() != 2 or in_idx.shape[1] == 0:
-        hint = "one text? ids.unsqueeze(0)" if in_idx.numel() else "there is no new token to read"
-        raise ValueError(f"token IDs must be (B, T), T > 0; got {tuple(in_idx.shape)}: {hint}")
-    if context_length < 1:
-        raise ValueError(f"the context is {context_length} tokens long; it must be at least 1")
-    if (total := past + in_idx.shape[1]) > context_length:
-        have = f"the model has only {context_length} positions (context_length)"
-        raise ValueError(f"{total} tokens, but {have}: shorten the text, or keep its last tokens")
+        x = x + self.drop_shortcut(self.att(self.norm1(x), cache))  # tokens look at each other
+        return x + self.drop_shortcut(self.ff(self.norm2(x)))  # each token works alone
 
 
 # ch04.ipynb: gpt-model
@@ -137,63 +109,32 @@ class GPTModel(nn.Module):
         self.final_norm = LayerNorm(cfg["emb_dim"])
         self.out_head = nn.Linear(cfg["emb_dim"], cfg["vocab_size"], bias=False)
         if cfg.get("tie_weights", False):
-            tie(self)
+            self.tok_emb.weight = self.out_head.weight  # one matrix, two jobs
+            nn.init.normal_(self.pos_emb.weight, std=0.02)
+            keep_tied(self)
 
+    @checked_ids
     def forward(self, in_idx, cache=None, last_only=False):
-        past = cache[0].length if cache else 0
-        check_ids(in_idx, past, self.pos_emb.num_embeddings)
-        positions = torch.arange(past, past + in_idx.shape[1], device=in_idx.device)
-        try:
-            x = self.drop_emb(self.tok_emb(in_idx) + self.pos_emb(positions))  # (B, T, C)
-        except IndexError:
-            found, last = f"{in_idx.min()} to {in_idx.max()}", self.tok_emb.num_embeddings - 1
-            raise ValueError(f"token IDs must be 0 to {last}; these are {found}") from None
+        past = cache[0].length if cache else 0  # tokens that were read before
+        positions = torch.arange(past, past + in_idx.shape[1], device=in_idx.device)  # (T,)
+        x = self.tok_emb(in_idx) + self.pos_emb(positions)  # (B, T, C) + (T, C)
+        x = self.drop_emb(x)  # (B, T, C)
         for i, block in enumerate(self.trf_blocks):
-            x = block(x, cache[i] if cache else None)
-        x = x[:, -1:] if last_only else x  # generation needs no other logits
-        return self.out_head(self.final_norm(x))
-
-
-# ch04.ipynb: evaluation-mode
-@contextmanager
-def evaluation_mode(model):
-    """Within the block the model is in evaluation mode; afterwards each part is as it was."""
-    modes = [(part, part.training) for part in model.modules()]
-    try:
-        yield model.eval()
-    finally:
-        for part, training in modes:
-            part.training = training
+            x = block(x, cache[i] if cache else None)  # (B, T, C)
+        x = x[:, -1:] if last_only else x  # (B, 1, C) if only the last token counts
+        return self.out_head(self.final_norm(x))  # (B, T, V)
 
 
 # ch04.ipynb: generate-text-simple
 def generate_text_simple(model, idx, max_new_tokens, context_size):
     """Append the likeliest token, again and again: `(B, T) -> (B, T + max_new_tokens)`."""
-    check_ids(idx, 1 - idx.shape[-1:].numel(), context_size)  # its last token must fit
-    with evaluation_mode(model), torch.inference_mode():
+    check_prompt(idx, context_size)
+    with evaluation_mode(model), torch.no_grad():
         for _ in range(max_new_tokens):
-            logits = finite_logits(model(idx[:, -context_size:], last_only=True)[:, -1])  # (B, V)
-            idx = torch.cat((idx, logits.argmax(dim=-1, keepdim=True)), dim=1)
-    return idx.clone()  # an ordinary tensor, which training may use
-
-
-# ch04.ipynb: tie
-def tie(model, loaded=None):
-    """Let embedding and head share one matrix, with positions as small; once more after each loading."""
-    model.tok_emb.weight = model.out_head.weight
-    if loaded is None:
-        nn.init.normal_(model.pos_emb.weight, std=0.02)
-        model.register_load_state_dict_pre_hook(share_head)
-        model.register_load_state_dict_post_hook(tie)  # with what was `loaded`
-
-
-def share_head(model, state_dict, prefix, *_):
-    """Before a tied model loads: one of the two names suffices, two different matrices do not fit."""
-    names = [f"{prefix}tok_emb.weight", f"{prefix}out_head.weight"]
-    found = [state_dict[name] for name in names if name in state_dict]
-    if len(found) == 2 and not torch.equal(*found):
-        raise ValueError("tie_weights is set, but tok_emb.weight and out_head.weight differ")
-    state_dict.update((name, found[0]) for name in names if found)
+            logits = model(idx[:, -context_size:], last_only=True)[:, -1]  # (B, V)
+            best = finite_logits(logits).argmax(dim=-1, keepdim=True)  # (B, 1)
+            idx = torch.cat((idx, best), dim=1)  # (B, T + 1)
+    return idx
 
 
 # ch04.ipynb: kv-cache
@@ -225,29 +166,13 @@ def next_token_logits(model, idx, context_size, cache=None):
     return finite_logits(model(idx[:, cache[0].length :], cache, last_only=True)[:, -1])
 
 
-# ch04.ipynb: stored-by-columns
-@contextmanager
-def stored_by_columns(model, tokens=32):
-    """Within the block, a CPU's wide linear layers lie by columns (a second copy), from 32 tokens on."""
-    layers = [part for part in model.modules() if tokens >= 32 and isinstance(part, nn.Linear)]
-    wide = [layer.weight for layer in layers if layer.out_features >= 2 * layer.in_features]
-    kept = {weight: weight.data for weight in wide if weight.is_cpu}
-    for weight, data in kept.items():
-        weight.data = data.t().contiguous().t()
-    try:
-        yield model
-    finally:
-        for weight, data in kept.items():
-            weight.data = data
-
-
 # ch04.ipynb: generate-text-cached
 def generate_text_cached(model, idx, max_new_tokens, context_size):
     """generate_text_simple, but faster up to context_size tokens: `(B, T) -> (B, T + max_new_tokens)`."""
-    check_ids(idx, 1 - idx.shape[-1:].numel(), context_size)
+    check_prompt(idx, context_size)
     cache = [KVCache(context_size) for _ in model.trf_blocks]
     with evaluation_mode(model), stored_by_columns(model, max_new_tokens), torch.inference_mode():
         for _ in range(max_new_tokens):
-            logits = next_token_logits(model, idx, context_size, cache)
-            idx = torch.cat((idx, logits.argmax(dim=-1, keepdim=True)), dim=1)
+            logits = next_token_logits(model, idx, context_size, cache)  # (B, V)
+            idx = torch.cat((idx, logits.argmax(dim=-1, keepdim=True)), dim=1)  # (B, T + 1)
     return idx.clone()

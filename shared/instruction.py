@@ -14,11 +14,8 @@ from torch.utils.data import Dataset
 from shared import checkpoints
 from shared.attention import future_mask
 from shared.finite import whole_number
-from shared.gpt_model import (
-    KVCache,
-    evaluation_mode,
-    next_token_logits,
-)
+from shared.gpt_model import KVCache, next_token_logits
+from shared.guards import evaluation_mode
 from shared.measure import fast_in_bf16
 from shared.pretraining import (
     calc_loss_batch,

@@ -74,7 +74,7 @@ def curves(x, views, xlabel, log=(), log_x=False, share_y=False):
             if high < 1000 * low:  # else there would be one labelled tick or two
                 ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
                 ax.yaxis.set_major_formatter("{x:g}")
-        elif ax.get_ylim()[0] > -0.1 * ax.get_ylim()[1]:
+        elif ax.dataLim.ymin >= 0:
             ax.set_ylim(bottom=0)
         if log_x:
             ax.set_xscale("log", base=2)

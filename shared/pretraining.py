@@ -15,15 +15,8 @@ import torch.nn.functional as F
 
 from shared import checkpoints, files
 from shared.finite import checked_loss, finite_logits, finite_weights, whole_number
-from shared.gpt_model import (
-    GPT_CONFIG_124M,
-    KVCache,
-    check_ids,
-    evaluation_mode,
-    generate_text_cached,
-    next_token_logits,
-    stored_by_columns,
-)
+from shared.gpt_model import GPT_CONFIG_124M, KVCache, generate_text_cached, next_token_logits
+from shared.guards import check_prompt, evaluation_mode, stored_by_columns
 
 __all__ = ["text_to_token_ids", "token_ids_to_text", "calc_loss_batch",
     "calc_loss_loader", "evaluate_model", "bits_per_byte", "generate_and_print_sample",
@@ -153,7 +146,7 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
 
     A text ends before its eos_id, which fills it up while others go on. Of a prompt beyond the context
     the end is read, with a warning. ValueError: an empty prompt, settings that make no sense."""
-    check_ids(idx, 1 - idx.shape[-1:].numel(), context_size)  # a long prompt counts as one token
+    check_prompt(idx, context_size)
     if context_size > (limit := model.pos_emb.num_embeddings):
         raise ValueError(f"context_size is {context_size}; this model has {limit} positions")
     if (T := idx.shape[1]) > context_size:

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from shared.checks import appendix_e as check
-from shared.gpt_model import GPT_CONFIG_124M, GPTModel, evaluation_mode
+from shared.gpt_model import GPT_CONFIG_124M, GPTModel
+from shared.guards import evaluation_mode
 from shared.lora import (
     ATTENTION,
     FEED_FORWARD,

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from shared.checks import ch04 as check
-from shared.gpt_model import GPT_CONFIG_124M, GPTModel, evaluation_mode, generate_text_cached
+from shared.gpt_model import GPT_CONFIG_124M, GPTModel, generate_text_cached
+from shared.guards import evaluation_mode
 
 answers = functools.partial(notebooks.answers, "ch04_gpt_model")
 

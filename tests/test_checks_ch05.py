@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from shared.checks import ch05 as check
-from shared.gpt_model import evaluation_mode
+from shared.guards import evaluation_mode
 from shared.pretraining import (
     calc_loss_loader,
     load_checkpoint,

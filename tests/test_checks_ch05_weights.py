@@ -11,7 +11,8 @@ from torch import nn
 
 from shared import editions, encodings, models
 from shared.checks import ch05 as check
-from shared.gpt_model import GPTModel, evaluation_mode
+from shared.gpt_model import GPTModel
+from shared.guards import evaluation_mode
 from shared.pretraining import calc_loss_batch, calc_loss_loader, gpt2_config, load_weights_into_gpt
 from shared.text_data import create_dataloader_v1, make_encoding
 

@@ -23,7 +23,7 @@ from shared.classification import (
     random_split,
     train_only,
 )
-from shared.gpt_model import evaluation_mode
+from shared.guards import evaluation_mode
 
 answers = functools.partial(notebooks.answers, "ch06_classification")
 

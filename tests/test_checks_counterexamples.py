@@ -10,7 +10,8 @@ from torch import nn
 
 from shared.attention import MultiHeadAttention, MultiHeadAttentionWrapper, SelfAttention_v1
 from shared.checks import appendix_a, ch01, ch02, ch03, ch04
-from shared.gpt_model import GPT_CONFIG_124M, GPTModel, TransformerBlock, evaluation_mode
+from shared.gpt_model import GPT_CONFIG_124M, GPTModel, TransformerBlock
+from shared.guards import evaluation_mode
 from shared.intro import BigramModel
 from shared.pytorch import finite_differences
 from shared.text_data import GPTDatasetV1, make_encoding, merge_pair, train_bpe

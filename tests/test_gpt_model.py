@@ -19,13 +19,11 @@ from shared.gpt_model import (
     KVCache,
     LayerNorm,
     TransformerBlock,
-    check_config,
-    evaluation_mode,
     generate_text_cached,
     generate_text_simple,
     next_token_logits,
-    stored_by_columns,
 )
+from shared.guards import check_config, evaluation_mode, stored_by_columns
 
 # vocabulary, context, width, heads, blocks
 SIZES = [(61, 16, 24, 3, 2), (257, 32, 64, 4, 4), (1000, 24, 48, 12, 12)]
@@ -490,13 +488,14 @@ def test_generated_ids_can_be_trained_on(generate):
 
 
 @pytest.mark.parametrize("generate", [generate_text_simple, generate_text_cached])
-def test_generation_runs_in_inference_mode(generate):
+def test_generation_stores_nothing_for_a_backward_pass(generate):
     model, modes = random_model(*SIZES[0]), []
     model.out_head.register_forward_hook(
-        lambda *call: modes.append(torch.is_inference_mode_enabled())
+        lambda *call: modes.append((torch.is_grad_enabled(), torch.is_inference_mode_enabled()))
     )
     generate(model, ids_for(model, 1, 3), 2, 16)
-    assert modes == [True, True] and not torch.is_inference_mode_enabled()
+    assert modes == [(False, generate is generate_text_cached)] * 2
+    assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
 
 
 def test_weights_lie_by_columns_from_32_new_tokens_on():
@@ -629,6 +628,12 @@ BAD_IDS = [
 def test_wrong_ids_are_refused(ids, error, says):
     with pytest.raises(error, match=re.escape(says)):
         random_model(*SIZES[0])(ids)
+
+
+def test_another_index_error_is_not_taken_for_a_wrong_id():
+    model = random_model(*SIZES[0])
+    with pytest.raises(IndexError, match="list index"):
+        model(ids_for(model, 1, 3), [KVCache(16)])  # a cache for one block of two
 
 
 @pytest.mark.parametrize("generate", [generate_text_simple, generate_text_cached])

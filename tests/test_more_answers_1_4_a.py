@@ -21,7 +21,8 @@ from shared.attention import (
     merge_heads,
 )
 from shared.checks import appendix_a, ch01, ch02, ch03, ch04
-from shared.gpt_model import GPT_CONFIG_124M, GPTModel, evaluation_mode
+from shared.gpt_model import GPT_CONFIG_124M, GPTModel
+from shared.guards import evaluation_mode
 from shared.intro import BigramModel
 from shared.pytorch import finite_differences
 from shared.text_data import create_dataloader_v1, make_encoding, merge_pair, train_bpe

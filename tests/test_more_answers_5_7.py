@@ -24,7 +24,8 @@ from shared.classification import (
     scores,
     train_only,
 )
-from shared.gpt_model import GPTModel, evaluation_mode
+from shared.gpt_model import GPTModel
+from shared.guards import evaluation_mode
 from shared.instruction import check_instruction
 from shared.lora import ATTENTION, LinearWithLoRA, replace_linear_with_lora
 from shared.pretraining import (

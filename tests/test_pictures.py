@@ -60,6 +60,16 @@ def test_another_size_is_another_picture():
 
 
 @pytest.mark.parametrize(
+    ("values", "shown_from"), [([0.0, 4.0], 0), ([3.0, 4.0], 0), ([-0.17, 4.0], -0.17)]
+)
+def test_an_axis_begins_at_zero_unless_a_value_is_below(values, shown_from):
+    fig = plotting.curves([1, 2], {"y": {"a": [1.0, 2.0], "b": values}}, "x")
+    bottom = fig.axes[0].get_ylim()[0]
+    plt.close(fig)
+    assert bottom == 0 if shown_from == 0 else bottom < shown_from
+
+
+@pytest.mark.parametrize(
     "held, aloud",
     [
         ({"one, two": [1.0, 0.5], "three": "4%"}, "one, two: 1.0, 0.5; three: 4%"),

@@ -17,7 +17,8 @@ from scripts import scripts
 
 from shared import editions, encodings, models
 from shared.classification import SpamDataset, loader_logits
-from shared.gpt_model import GPTModel, evaluation_mode
+from shared.gpt_model import GPTModel
+from shared.guards import evaluation_mode
 
 FOLDER = Path(__file__).resolve().parents[1] / "ch06_classification"
 

@@ -13,7 +13,8 @@ import torch
 
 from shared import assets, files, models
 from shared.assets import AssetError
-from shared.gpt_model import GPT_CONFIG_124M, GPTModel, share_head
+from shared.gpt_model import GPT_CONFIG_124M, GPTModel
+from shared.guards import share_head
 from shared.pretraining import (
     gpt2_config,
     gpt2_views,

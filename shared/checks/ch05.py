@@ -569,7 +569,7 @@ def _part_losses(model, parts, T, stride, batch_size=0, drop_last=False):
 def losses_on_text(answer):
     """`answer(model, tokenizer, text)` -> losses of the first nine tenths and of the last tenth."""
     from shared import editions, encodings, models
-    from shared.gpt_model import evaluation_mode
+    from shared.guards import evaluation_mode
     from shared.text_data import make_encoding
 
     tokenizer = make_encoding("bytes", {bytes([b]): b for b in range(256)})
