@@ -74,7 +74,7 @@ fetch: .venv/lab.stamp
 test: .venv/test.stamp textconv
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m tools.normalise --check
+	$(PY) -m tools.normalize --check
 	$(PY) -m tools.promote --check
 	$(PY) -m tools.derive_exercises --check
 	$(PY) -m tools.glossary --check
@@ -96,9 +96,9 @@ promote: .venv/test.stamp
 run: promote
 	env -u COURSE_DATA -u COURSE_MODEL $(PY) -m nbconvert --to notebook --execute --inplace \
 	  --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
-	$(PY) -m tools.normalise $(NOTEBOOKS)
+	$(PY) -m tools.normalize $(NOTEBOOKS)
 
 tidy: .venv/test.stamp
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
-	$(PY) -m tools.normalise
+	$(PY) -m tools.normalize

@@ -34,7 +34,7 @@ from shared.files import seal, write_table
 from shared.gpt_model import GPTModel
 from shared.measure import fast_in_bf16
 from shared.optimizers import Together, make_optimizers
-from shared.pretraining import evaluate_model, initialise
+from shared.pretraining import evaluate_model, initialize
 from shared.text_data import create_dataloader_v1
 from shared.training import cosine, learning_rate, linear, stable_then_decay, training_step
 
@@ -107,7 +107,7 @@ def make_training(recipe: Recipe, rate: float, seed: int):
     """A model with first weights of this seed, the same compiled if asked to, and its optimizer."""
     torch.manual_seed(seed)
     model = GPTModel(CONFIG | {"drop_rate": recipe.drop_rate})
-    initialise(model)
+    initialize(model)
     if recipe.optimizer == "Muon" or recipe.groups:
         run = SimpleNamespace(optimizer=recipe.optimizer.lower(), lr=rate, weight_decay=0.1)
         optimizer = Together(make_optimizers(model, run))

@@ -5,7 +5,7 @@ from shared.pretraining import (
     calc_loss_batch,
     evaluate_model,
     generate_and_print_sample,
-    initialise,
+    initialize,
 )
 
 __all__ = [
@@ -13,5 +13,5 @@ __all__ = [
     "calc_loss_batch",
     "evaluate_model",
     "generate_and_print_sample",
-    "initialise",
+    "initialize",
 ]

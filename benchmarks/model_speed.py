@@ -250,9 +250,9 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     left.margins(x=0.15)
     left.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
     for shift, who in [(-0.2, "ours"), (0.2, "transformers")]:
-        colour = PALETTE[0 if who == "ours" else 1]
+        color = PALETTE[0 if who == "ours" else 1]
         shares = 100 * table[f"{who}, share of limit"]
-        right.barh([place + shift for place in places], shares, 0.38, color=colour, label=who)
+        right.barh([place + shift for place in places], shares, 0.38, color=color, label=who)
     right.set(xlabel="% of the machine's own limit")
     right.invert_yaxis()
     right.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)

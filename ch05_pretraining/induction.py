@@ -3,7 +3,7 @@
     accuracy = repeated_tokens(model, ordinary_tokens(tokenizer))
     accuracy = returning_names(model, tokenizer, passages_with_names(texts, tokenizer))
 
-A model that has not learnt to look back scores near 0 in the first: random tokens cannot be foretold in
+A model that has not learned to look back scores near 0 in the first: random tokens cannot be foretold in
 another way (induction, Olsson et al., 2022).
 """
 

@@ -31,7 +31,7 @@ from shared.corpus import END_OF_TEXT, read_documents
 from shared.gpt_model import GPTModel
 from shared.lexicon import second_words
 from shared.measure import fast_in_bf16
-from shared.pretraining import initialise
+from shared.pretraining import initialize
 
 
 def able_to_compile():
@@ -138,7 +138,7 @@ def prepare(run):
         "emb_dim": run.width,
         "n_heads": run.heads,
         "n_layers": run.layers,
-        "drop_rate": 0.0,  # what is read once or twice is not learnt by heart
+        "drop_rate": 0.0,  # what is read once or twice is not learned by heart
         "qkv_bias": True,  # as in OpenAI's GPT-2, so that tools for it read this model
         "tie_weights": True,
     }
@@ -165,7 +165,7 @@ def make_model(run):
     """`(model, its loss as a module)`; the loss is compiled and distributed where asked to."""
     torch.manual_seed(run.seed)
     model = GPTModel(run.cfg).to(run.device)
-    initialise(model)
+    initialize(model)
     if run.weights:
         if (config := run.weights.with_name(files.CONFIG)).exists():
             named = json.loads(config.read_text(encoding="utf-8"))

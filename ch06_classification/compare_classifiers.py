@@ -46,7 +46,7 @@ from shared.files import landing, seal, sha256
 from shared.finite import checked_loss
 from shared.gpt_model import GPTModel
 from shared.guards import evaluation_mode
-from shared.pretraining import initialise
+from shared.pretraining import initialize
 
 OUT = Path(__file__).parent / "compare.csv"
 SEEDS = (123, 124, 125, 126, 127)
@@ -134,7 +134,7 @@ def fine_tuned(part: str, epochs: int = make_spam_gpt.LABELS["epochs"], peak: fl
         torch.manual_seed(seed)
         model = data.pretrained
         if start == "random":
-            initialise(model := GPTModel(data.cfg))
+            initialize(model := GPTModel(data.cfg))
         elif start == "read":
             model, _ = make_spam_gpt.read_on(
                 model, data.cfg, data.parts["train"].text, data.tokenizer

@@ -95,7 +95,7 @@ def load(folder: Path | None):
     model, cfg = models.load_model(folder)
     log = folder / "log.csv"
     if log.exists() and "step" not in texts.read_text(log).partition("\n")[0].split(","):
-        print(f"chat: {folder} was not made by make_assistant.py: it continues texts, and has not learnt to answer", file=sys.stderr)  # fmt: skip
+        print(f"chat: {folder} was not made by make_assistant.py: it continues texts, and has not learned to answer", file=sys.stderr)  # fmt: skip
     ours = cfg["vocab_size"] < encodings.GPT2_TOKENS
     return model, encodings.course_encoding() if ours else encodings.gpt2_encoding()
 

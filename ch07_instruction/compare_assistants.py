@@ -25,7 +25,7 @@ from shared import editions, encodings, files, instruction, models, program
 from shared.assets import AssetError
 from shared.files import landing, seal
 from shared.gpt_model import GPTModel
-from shared.pretraining import initialise
+from shared.pretraining import initialize
 from shared.scoring import scores_by_family
 
 HERE = Path(__file__).resolve().parent
@@ -77,7 +77,7 @@ def trained(setting: str, seed: int, entries: list[dict], tokenizer):
     run.prompt = prompt_of(setting)
     if run.random:
         model = GPTModel(cfg)
-        initialise(model)
+        initialize(model)
     training = [entry for entry in entries if entry["split"] == "train"][: run.items]
     validation = [entry for entry in entries if entry["split"] == "validation"]
     make_assistant.train(model, training + validation, tokenizer, run)

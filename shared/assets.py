@@ -1,4 +1,4 @@
-"""Files that the book edition needs: where they come from, their licence, and their checksum.
+"""Files that the book edition needs: where they come from, their license, and their checksum.
 
 The course edition touches none of them. `python -m shared.assets` (or `make fetch`) fetches them all.
 """
@@ -42,7 +42,7 @@ class Asset:
 
     url: str
     sha256: str
-    licence: str
+    license: str
     size: int  # bytes
     what: str
     without: str
@@ -53,7 +53,7 @@ FILES = {
     "the-verdict.txt": Asset(
         url=BOOK + "ch02/01_main-chapter-code/the-verdict.txt",
         sha256="b41e41a68f0398a3154ae69e2e4c0e2694e17fe0d66730536837f1b01935b31f",
-        licence="public domain",
+        license="public domain",
         size=20_479,
         what="Edith Wharton, The Verdict, 1908",
         without="COURSE_DATA=course",
@@ -61,7 +61,7 @@ FILES = {
     "encoder.json": Asset(
         url=OPENAI + "encoder.json",
         sha256="196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
-        licence="modified MIT",
+        license="modified MIT",
         size=1_042_301,
         what="GPT-2's vocabulary",
         without="COURSE_MODEL=course-gpt",
@@ -69,7 +69,7 @@ FILES = {
     "vocab.bpe": Asset(
         url=OPENAI + "vocab.bpe",
         sha256="1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
-        licence="modified MIT",
+        license="modified MIT",
         size=456_318,
         what="GPT-2's merges",
         without="COURSE_MODEL=course-gpt",
@@ -77,7 +77,7 @@ FILES = {
     "SMSSpamCollection": Asset(
         url="https://archive.ics.uci.edu/static/public/228/sms+spam+collection.zip",
         sha256="7d039a24a6083ed9ef0f806ebad56bbb976e3aeb8de05669173bfdc4996c239d",
-        licence="CC BY 4.0",
+        license="CC BY 4.0",
         size=477_907,
         what="SMS Spam Collection, Almeida and Hidalgo, 2011",
         without="COURSE_DATA=course",
@@ -86,7 +86,7 @@ FILES = {
     "instruction-data.json": Asset(
         url=BOOK + "ch07/01_main-chapter-code/instruction-data.json",
         sha256="7e09a9af353722ca15c18bc580f093f9c39d3178335a75177319cb1e1d163944",
-        licence="that of the book's repository",
+        license="that of the book's repository",
         size=203_524,
         what="1,100 instructions of Raschka, Build a Large Language Model (From Scratch), 2024",
         without="COURSE_DATA=course",
@@ -213,7 +213,7 @@ def main() -> int:
     for name, asset in FILES.items():
         try:
             path = fetch(name)
-            print(f"{name}: {asset.what}, {asset.size:,} bytes, {asset.licence}: {path}")
+            print(f"{name}: {asset.what}, {asset.size:,} bytes, {asset.license}: {path}")
         except AssetError as error:
             failed = 1
             print(error, file=sys.stderr)

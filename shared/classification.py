@@ -104,7 +104,7 @@ class BatchesByLength(Sampler):
         self.lengths, self.batch_size = torch.as_tensor(lengths), batch_size
 
     def __iter__(self):
-        mixed = self.lengths + 4 * torch.rand(len(self.lengths))  # other neighbours in each epoch
+        mixed = self.lengths + 4 * torch.rand(len(self.lengths))  # other neighbors in each epoch
         batches = mixed.argsort().split(self.batch_size)
         return (batches[i].tolist() for i in torch.randperm(len(batches)))
 

@@ -64,7 +64,7 @@ def read_documents(place: Path) -> list[Document]:
     for path in paths:
         works = [work.strip() for work in BETWEEN.split(plain(_read(path))) if work.strip()]
         works = [encodable(work, f"a work in {path}") for work in works]
-        if any(END_OF_TEXT in work for work in works):  # it would be learnt as ordinary text
+        if any(END_OF_TEXT in work for work in works):  # it would be learned as ordinary text
             raise ValueError(f"{path} has {END_OF_TEXT} within a line: give it a line of its own")
         names = _titles(path.with_name("works.tsv")).get(path.name.split(".")[0], [])
         if len(names) != len(works):

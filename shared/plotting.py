@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-# Okabe and Ito (2008): colours that colour-blind readers can tell apart.
+# Okabe and Ito (2008): colors that color-blind readers can tell apart.
 PALETTE = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000"]
 # The same, pale: backgrounds for black text.
 PALE = ["#BFDDF0", "#FBE3B3", "#B8E6D6", "#F6CFB5", "#F0D9E6", "#D9EEFA"]
@@ -57,7 +57,7 @@ def show(fig, text):
 
 
 def curves(x, views, xlabel, log=(), log_x=False, share_y=False):
-    """Lines over a common axis, one plot a view: `{ylabel: {label: values}}`, equal labels in equal colours.
+    """Lines over a common axis, one plot a view: `{ylabel: {label: values}}`, equal labels in equal colors.
 
     `log` lists the views with a logarithmic y axis (True: all of them); `share_y`: one scale for all.
     """
@@ -71,7 +71,7 @@ def curves(x, views, xlabel, log=(), log_x=False, share_y=False):
             ax.set_yscale("log")
             ax.yaxis.set_minor_formatter("")
             low, high = ax.get_ylim()
-            if high < 1000 * low:  # else there would be one labelled tick or two
+            if high < 1000 * low:  # else there would be one labeled tick or two
                 ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
                 ax.yaxis.set_major_formatter("{x:g}")
         elif ax.dataLim.ymin >= 0:
@@ -114,7 +114,7 @@ def points(x, y, labels, groups):
 
 
 def token_strips(rows):
-    """Texts cut into tokens: `rows` maps a label to its list of token strings, one coloured box each."""
+    """Texts cut into tokens: `rows` maps a label to its list of token strings, one colored box each."""
     widest = max(sum(len(token) + 0.6 for token in tokens) for tokens in rows.values())
     size = min(11, 560 / widest)
     look = {"ha": "center", "va": "center", "family": "monospace", "fontsize": size}
@@ -142,11 +142,11 @@ def windows(tokens, starts_by_stride, max_length):
         shown = token.strip() or "\u21b5"
         ax.text(i + 0.5, 0.1, shown, ha="center", va="bottom", rotation=50, fontsize=10)
     y = -0.5
-    for colour, (stride, starts) in enumerate(starts_by_stride.items()):
+    for color, (stride, starts) in enumerate(starts_by_stride.items()):
         ax.text(-0.3, y - 0.4, f"stride {stride}", ha="right", va="center", fontsize=11)
         for start in starts:
-            look = {"edgecolor": PALETTE[colour], "linewidth": 1, "align": "edge"}
-            ax.barh(y, max_length, 0.4, start, color=PALETTE[colour], **look)
+            look = {"edgecolor": PALETTE[color], "linewidth": 1, "align": "edge"}
+            ax.barh(y, max_length, 0.4, start, color=PALETTE[color], **look)
             ax.barh(y - 0.4, max_length, 0.4, start + 1, fill=False, hatch="////", **look)
             y -= 1
         y -= 0.7
@@ -156,7 +156,7 @@ def windows(tokens, starts_by_stride, max_length):
 
 
 def heat(values, rows, columns, xlabel="", ylabel="", digits=2, ax=None, limits=(None, None)):
-    """A matrix as colours with its numbers written in; `rows` and `columns` are the tick labels.
+    """A matrix as colors with its numbers written in; `rows` and `columns` are the tick labels.
 
     With `ax` it is drawn there, else on a figure of its own; with `digits=None` without numbers.
     """
@@ -168,8 +168,8 @@ def heat(values, rows, columns, xlabel="", ylabel="", digits=2, ax=None, limits=
     for i in range(len(rows) if digits is not None else 0):
         for j in range(len(columns)):
             value = float(values[i][j])
-            colour = "white" if value < middle else "black"
-            ax.text(j, i, f"{value:.{digits}f}", color=colour, **look)
+            color = "white" if value < middle else "black"
+            ax.text(j, i, f"{value:.{digits}f}", color=color, **look)
     ax.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
     ax.set_yticks(range(len(rows)), rows)
     ax.set(xlabel=xlabel, ylabel=ylabel)
@@ -192,9 +192,9 @@ def weighted_strips(rows):
             look = {"facecolor": plt.cm.cividis(weight), "edgecolor": "white", "linewidth": 1.5}
             ax.add_patch(plt.Rectangle((left, -row - 0.3), width, 0.5, **look))
             middle = left + width / 2
-            colour = "black" if weight > 0.5 else "white"
+            color = "black" if weight > 0.5 else "white"
             look = {"ha": "center", "va": "center", "fontsize": 9}
-            ax.text(middle, -row - 0.05, word, color=colour, family="monospace", **look)
+            ax.text(middle, -row - 0.05, word, color=color, family="monospace", **look)
             if weight >= 0.01:
                 ax.text(middle, -row - 0.44, f"{weight:.2f}", **look)
             left += width

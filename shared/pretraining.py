@@ -22,7 +22,7 @@ __all__ = ["text_to_token_ids", "token_ids_to_text", "calc_loss_batch",
     "calc_loss_loader", "evaluate_model", "bits_per_byte", "generate_and_print_sample",
     "train_model_simple", "plot_losses", "next_token_probabilities", "generate",
     "save_checkpoint", "check_shapes", "load_checkpoint", "gpt2_config", "gpt2_views",
-    "load_weights_into_gpt", "initialise"]  # fmt: skip
+    "load_weights_into_gpt", "initialize"]  # fmt: skip
 
 
 # ch05.ipynb: text-to-token-ids
@@ -266,7 +266,7 @@ def load_weights_into_gpt(gpt, params):
 
 # ch05.ipynb: initialise
 @torch.no_grad()
-def initialise(model, std=0.02):
+def initialize(model, std=0.02):
     """GPT-2's first weights (Radford, 2019): N(0, std), smaller where a block adds; biases 0."""
     for name, parameter in model.named_parameters():
         if parameter.dim() >= 2:

@@ -18,14 +18,14 @@ __all__ = ["split_words", "SimpleTokenizerV1", "SimpleTokenizerV2", "split_into_
     "create_dataloader_v1"]  # fmt: skip
 
 
-# ch02.ipynb: 00000018
+# ch02.ipynb: split-words
 def split_words(text):
     """Cut a text into words and punctuation marks; white space is dropped. `str -> list[str]`."""
     pieces = re.split(r'([,.:;?_!"()\']|--|\s)', text)
     return [piece.strip() for piece in pieces if piece.strip()]
 
 
-# ch02.ipynb: 0000001f
+# ch02.ipynb: simple-tokenizer-v1
 class SimpleTokenizerV1:
     """A word-level tokenizer over a fixed vocabulary, `dict[str, int]`.
 
@@ -44,7 +44,7 @@ class SimpleTokenizerV1:
         return re.sub(r'\s+([,.:;?!"()\'])', r"\1", text)
 
 
-# ch02.ipynb: 00000025
+# ch02.ipynb: simple-tokenizer-v2
 class SimpleTokenizerV2(SimpleTokenizerV1):
     """As SimpleTokenizerV1, but unknown words become `<|unk|>` (ValueError if there is no such entry)."""
 
@@ -57,20 +57,20 @@ class SimpleTokenizerV2(SimpleTokenizerV1):
         return [self.str_to_int.get(word, unknown) for word in split_words(text)]
 
 
-# ch02.ipynb: 0000002d
+# ch02.ipynb: split-into-bytes
 def split_into_bytes(text):
     """The bytes of a text, one by one: `str -> list[bytes]`."""
     return [bytes([byte]) for byte in text.encode()]
 
 
-# ch02.ipynb: 00000030
+# ch02.ipynb: most-frequent-pair
 def most_frequent_pair(counts):
     """The pair with the highest count; of equals, the lexicographically greater. None if all are 0."""
     top = max(counts.values(), default=0)
     return max((pair for pair, n in counts.items() if n == top > 0), default=None)
 
 
-# ch02.ipynb: 00000033
+# ch02.ipynb: merge-pair
 def merge_pair(tokens, pair):
     """Join every occurrence of `pair` in a list of tokens, left to right."""
     merged = []
@@ -82,7 +82,7 @@ def merge_pair(tokens, pair):
     return merged
 
 
-# ch02.ipynb: 00000039
+# ch02.ipynb: split-into-chunks
 # GPT-2's pattern (Radford et al., 2019). `regex` knows \p{L} (letters) and \p{N} (digits); `re` does not.
 GPT2_SPLIT_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
@@ -95,7 +95,7 @@ def split_into_chunks(text, special_tokens=(), *, pattern=GPT2_SPLIT_PATTERN):
     return [chunk for part in parts for chunk in regex.findall(pattern, part)]
 
 
-# ch02.ipynb: 0000003c
+# ch02.ipynb: train-bpe-simple
 def train_bpe_simple(
     text, vocab_size, special_tokens=("<|endoftext|>",), *, pattern=GPT2_SPLIT_PATTERN
 ):
@@ -113,7 +113,7 @@ def train_bpe_simple(
     return ranks
 
 
-# ch02.ipynb: 00000040
+# ch02.ipynb: train-bpe
 def train_bpe(text, vocab_size, special_tokens=("<|endoftext|>",), *, pattern=GPT2_SPLIT_PATTERN):
     """Train byte-level BPE (Sennrich et al., 2016; on bytes, Radford et al., 2019): `dict[bytes, int]`.
 
@@ -141,7 +141,7 @@ def train_bpe(text, vocab_size, special_tokens=("<|endoftext|>",), *, pattern=GP
     return ranks
 
 
-# ch02.ipynb: 00000045
+# ch02.ipynb: bpe-encode
 def bpe_encode(text, ranks, *, pattern=GPT2_SPLIT_PATTERN):
     """Encode a text by its merges, slowly: `str, dict[bytes, int] -> list[int]`. No special tokens."""
 
@@ -157,7 +157,7 @@ def bpe_encode(text, ranks, *, pattern=GPT2_SPLIT_PATTERN):
     return ids
 
 
-# ch02.ipynb: 00000048
+# ch02.ipynb: make-encoding
 def make_encoding(name, ranks, special_tokens=("<|endoftext|>",), *, pattern=GPT2_SPLIT_PATTERN):
     """A `tiktoken.Encoding` from BPE ranks; special tokens take the IDs after the last rank.
 
@@ -168,7 +168,7 @@ def make_encoding(name, ranks, special_tokens=("<|endoftext|>",), *, pattern=GPT
     return encodings.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
 
 
-# ch02.ipynb: 0000006e
+# ch02.ipynb: gpt-dataset-v1
 class GPTDatasetV1(Dataset):
     """Windows of `max_length` tokens and their targets, one token later: item `-> (T,), (T,)` int64.
 
@@ -191,7 +191,7 @@ class GPTDatasetV1(Dataset):
         return window[:-1], window[1:]  # (T,), (T,)
 
 
-# ch02.ipynb: 00000076
+# ch02.ipynb: create-dataloader-v1
 def create_dataloader_v1(txt, batch_size=4, max_length=256, stride=128, shuffle=True,
                          drop_last=True, num_workers=0, *, tokenizer=None):  # fmt: skip
     """A DataLoader over GPTDatasetV1; each batch is inputs and targets, `(B, T), (B, T)` int64.

@@ -36,8 +36,8 @@ def gpt2_like():
     merges += itertools.islice((p for p in pairs if p[0] + p[1] not in known), 50_000 - len(merges))
 
     tokens = [bytes([b]) for b in order] + [a + b for a, b in merges]
-    spelt = ["".join(letter[b] for b in token) for token in tokens]
+    spelled = ["".join(letter[b] for b in token) for token in tokens]
     lines = [" ".join("".join(letter[b] for b in part) for part in merge) for merge in merges]
-    vocabulary = {token: rank for rank, token in enumerate([*spelt, "<|endoftext|>"])}
+    vocabulary = {token: rank for rank, token in enumerate([*spelled, "<|endoftext|>"])}
     ranks = {token: rank for rank, token in enumerate(tokens)}
     return ranks, "\n".join(["#version: 0.2", *lines, ""]).encode(), json.dumps(vocabulary).encode()

@@ -276,7 +276,7 @@ def test_every_asset_is_described(name):
         assert len(asset.archive) == 64 and asset.url.endswith(".zip")
     else:
         assert asset.url.endswith(name)
-    assert asset.size > 0 and asset.licence and asset.what and asset.without.startswith("COURSE_")
+    assert asset.size > 0 and asset.license and asset.what and asset.without.startswith("COURSE_")
 
 
 @pytest.mark.parametrize("name", assets.FILES)

@@ -16,7 +16,7 @@ from nbformat.v4 import new_output
 from shared import box as module
 from shared.box import Box
 from tools import ROOT, read, style_report
-from tools.normalise import NOT_COMPARED, clean_outputs, notebooks
+from tools.normalize import NOT_COMPARED, clean_outputs, notebooks
 
 sys.path[:0] = [str(ROOT / "ch06_classification"), str(ROOT / "ch07_instruction")]
 

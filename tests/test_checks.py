@@ -130,7 +130,7 @@ PLACES = {
         lambda x: x * torch.tensor([1, 1, 2, 2, 1, 1])[:, None],
         "moving all tokens one place on",
     ),
-    "the neighbours on a ring": (lambda x: x.roll(1, -2) + x.roll(-1, -2), "exchanging"),
+    "the neighbors on a ring": (lambda x: x.roll(1, -2) + x.roll(-1, -2), "exchanging"),
     "not a number": (lambda x: x * torch.nan, "reversing"),
 }
 

@@ -282,7 +282,7 @@ WRONG = [
     ("forward_flops", two_for_each_parameter, "you say"),
     ("repaired_logits", logits_with("unbiased"), "divides the variance by C - 1"),
     ("repaired_logits", logits_with("exact"), "exact GELU"),
-    ("repaired_logits", logits_with("post"), "normalises after"),
+    ("repaired_logits", logits_with("post"), "normalizes after"),
     ("repaired_logits", logits_with("unplaced"), "forgets the positions"),
     ("repaired_logits", logits_with("unmasked"), "the future"),
     ("repaired_logits", logits_with("rough"), "final norm"),
@@ -329,7 +329,7 @@ def test_wrong_answers_are_refused(name, answer, says):
 def test_the_broken_functions_of_the_exercise_are_refused_for_each_of_their_faults():
     found = answers("solutions.ipynb")
     text = check.repaired_logits(found["broken_logits"]).text
-    for mistake in ("C - 1", "exact GELU", "normalises after", "positions"):
+    for mistake in ("C - 1", "exact GELU", "normalizes after", "positions"):
         assert mistake in text
     assert "beyond the context" in check.repaired_generator(found["broken_generator"]).text
 

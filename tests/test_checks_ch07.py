@@ -514,7 +514,7 @@ def sorted_and_left_so(model, prompts, n, end):
     return batched()(model, sorted(prompts, key=len), n, end)
 
 
-# 7.8: neighbours
+# 7.8: neighbors
 
 
 def compare(*groups):
@@ -593,11 +593,11 @@ RIGHT = [
     ("repaired_batch", one_by_one),
     ("repaired_batch", by_length),
     ("repaired_batch", padded_right_but_read_at_the_end),
-    ("neighbours_matter", by_chance),
-    ("neighbours_matter", prefixes),
-    ("neighbours_matter", a_bool_of_numpy),
-    ("neighbours_matter", a_bool_of_pytorch),
-    ("neighbours_matter", one_or_zero),
+    ("neighbors_matter", by_chance),
+    ("neighbors_matter", prefixes),
+    ("neighbors_matter", a_bool_of_numpy),
+    ("neighbors_matter", a_bool_of_pytorch),
+    ("neighbors_matter", one_or_zero),
 ]  # fmt: skip
 
 WRONG = [
@@ -706,14 +706,14 @@ WRONG = [
     ("repaired_batch", written_into_the_prompts, "changed what it was given"),
     ("repaired_batch", left_in_training, "left in the other"),
     ("repaired_batch", lambda *args: batched()(*args)[:-1], "5 answers"),
-    ("neighbours_matter", compare(lambda all: all), "not found out"),
-    ("neighbours_matter", twice_the_same, "not found out"),
-    ("neighbours_matter", pairs_only, "not found out"),
-    ("neighbours_matter", compare(lambda all: all, lambda all: all[::-1]), "among 16 prompts"),
-    ("neighbours_matter", in_place, "changed what it was given"),
-    ("neighbours_matter", lambda function, prompts: True, "accused"),
-    ("neighbours_matter", lambda function, prompts: False, "not found out"),
-    ("neighbours_matter", lambda function, prompts: function(prompts), "True or False"),
+    ("neighbors_matter", compare(lambda all: all), "not found out"),
+    ("neighbors_matter", twice_the_same, "not found out"),
+    ("neighbors_matter", pairs_only, "not found out"),
+    ("neighbors_matter", compare(lambda all: all, lambda all: all[::-1]), "among 16 prompts"),
+    ("neighbors_matter", in_place, "changed what it was given"),
+    ("neighbors_matter", lambda function, prompts: True, "accused"),
+    ("neighbors_matter", lambda function, prompts: False, "not found out"),
+    ("neighbors_matter", lambda function, prompts: function(prompts), "True or False"),
 ]
 
 

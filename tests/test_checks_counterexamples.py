@@ -370,7 +370,7 @@ WRONG = {
     "4.5 shortcut": (
         ch04.repaired_logits,
         wrong_logits("normed shortcut"),
-        "is normalised already",
+        "is normalized already",
     ),
     "4.5 frozen": (ch04.repaired_generator, freezes, "requires_grad (it was True)"),
     "4.6 zero": (ch04.looks_ahead, peeks(lambda idx, t, V: 0), "which is 0 of 41"),

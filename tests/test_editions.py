@@ -37,7 +37,7 @@ def stand_in(monkeypatch, folder, name, content):
     asset = assets.FILES[name]
     digest = hashlib.sha256(content).hexdigest()
     changed = assets.Asset(
-        "http://127.0.0.1:1/", digest, asset.licence, len(content), asset.what, asset.without
+        "http://127.0.0.1:1/", digest, asset.license, len(content), asset.what, asset.without
     )
     monkeypatch.setitem(assets.FILES, name, changed)
 

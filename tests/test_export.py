@@ -160,11 +160,11 @@ def test_every_token_of_the_vocabulary(opened):
     byte = {letter: b for b, letter in encodings.visible_bytes().items()}
     vocabulary = tokenizer.get_vocab()
     assert sorted(vocabulary.values()) == list(range(encoding.n_vocab)) and len(byte) == 256
-    for spelt, i in vocabulary.items():
+    for spelled, i in vocabulary.items():
         if i == encoding.eot_token:
-            assert spelt == END
+            assert spelled == END
             continue
-        token = bytes(byte[letter] for letter in spelt)
+        token = bytes(byte[letter] for letter in spelled)
         assert encoding.decode_single_token_bytes(i) == token
         text = token.decode("utf-8", errors="replace")
         assert tokenizer.decode([i]) == text

@@ -107,7 +107,7 @@ class House:
         self.root, self.faults = root, []
         self.modules = {self.module_name(path): path for path in self.python("shared")}
         self.chapters = {p.name: p for p in sorted(root.iterdir()) if CHAPTER.fullmatch(p.name)}
-        # what a script may call its neighbours, and what it may not call those of other chapters
+        # what a script may call its neighbors, and what it may not call those of other chapters
         self.scripts = {
             name: {p.stem for p in folder.iterdir() if p.suffix == ".py" or list(p.glob("*.py"))}
             for name, folder in self.chapters.items()

@@ -33,7 +33,7 @@ BYTES = make_encoding("bytes", {bytes([byte]): byte for byte in range(256)})
 END = BYTES.eot_token
 CPU = torch.device("cpu")
 FOX = {"instruction": "Plural, please.", "input": "fox", "output": "foxes"}
-RED = {"instruction": "Name a colour.", "input": "", "output": "red"}
+RED = {"instruction": "Name a color.", "input": "", "output": "red"}
 
 
 def new_model(seed=0, **changes):
@@ -51,14 +51,14 @@ def test_the_prompt_is_the_books():
         "Write a response that appropriately completes the request."
         "\n\n### Instruction:\nPlural, please.\n\n### Input:\nfox"
     )
-    assert format_input(RED).endswith("### Instruction:\nName a colour.")
+    assert format_input(RED).endswith("### Instruction:\nName a color.")
     assert format_prompt(RED) == format_input(RED) + "\n\n### Response:\n"
 
 
 def test_the_short_prompt():
     assert short_prompt(FOX) == "### Instruction: Plural, please.\n### Input: fox\n### Response:"
-    assert short_prompt(RED) == "### Instruction: Name a colour.\n### Response:"
-    assert short_prompt({"instruction": "Name a colour."}) == short_prompt(RED)
+    assert short_prompt(RED) == "### Instruction: Name a color.\n### Response:"
+    assert short_prompt({"instruction": "Name a color."}) == short_prompt(RED)
 
 
 @pytest.mark.parametrize("prompt", [format_input, format_prompt, short_prompt])
@@ -159,7 +159,7 @@ def test_a_batch_answers_as_each_prompt_alone(seed):
     model, prompts = new_model(seed, emb_dim=64), prompts_of(seed)
     with torch.no_grad():
         for block in model.trf_blocks:
-            block.att.W_value.weight.mul_(6)  # so that neighbours would show
+            block.att.W_value.weight.mul_(6)  # so that neighbors would show
     free = [alone(model, ids, 20, END) for ids in prompts]
     end = free[0][4]  # a token that does come
     want = [alone(model, ids, 20, end) for ids in prompts]

@@ -7,7 +7,7 @@ from nbformat.v4 import new_output
 from notebooks import code, notebook, save, text
 
 from tools import MY, ROOT, chapters, prose, read
-from tools.normalise import notebooks
+from tools.normalize import notebooks
 from tools.site_check import link_faults, output_faults
 
 NOTEBOOKS = notebooks(ROOT)

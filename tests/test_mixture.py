@@ -148,7 +148,7 @@ def test_paragraphs_kept_apart_are_in_no_token_file(toy, tmp_path):
     stored = text_of(paths["toy"])
     assert "The end." in stored and "What is the opposite of tall?" in stored  # no answer beside it
     assert "The opposite of tall?" not in stored
-    assert "The opposite of tall? Short!" in text_of(valid)  # nothing is learnt from these
+    assert "The opposite of tall? Short!" in text_of(valid)  # nothing is learned from these
 
 
 # --- held out ---

@@ -23,7 +23,7 @@ from tools import (
     glossary,
     lint,
     my,
-    normalise,
+    normalize,
     promote,
     prose,
     read,
@@ -171,14 +171,14 @@ def test_the_checks_do_not_see_the_readers_work(used, capsys):
     assert promote.main([], used) == 0 and glossary.main([], used) == 0  # of the little course
     for tool in (promote, derive_exercises, glossary):
         assert tool.main(["--check"], used) == 0, capsys.readouterr()
-    for path in normalise.notebooks(used):
+    for path in normalize.notebooks(used):
         nb = read(path)
         for number, cell in enumerate([c for c in nb.cells if c.cell_type == "code"], start=1):
             cell.execution_count = number
             for output in cell.outputs:
                 output.execution_count = number
         nbformat.write(nb, path)
-    assert normalise.main([]) == 0 and normalise.main(["--check"]) == 0, capsys.readouterr()
+    assert normalize.main([]) == 0 and normalize.main(["--check"]) == 0, capsys.readouterr()
     assert [fault for fault in lint.problems(used) if MY in fault] == []
     assert copied(used) == before
 
@@ -222,7 +222,7 @@ def whole(tmp_path_factory):
     """The whole course's copies."""
     root = tmp_path_factory.mktemp("course")
     pages = [ROOT / name for name in (*my.LINKED, "README.md")]
-    for path in [*normalise.notebooks(ROOT), *pages]:
+    for path in [*normalize.notebooks(ROOT), *pages]:
         target = root / path.relative_to(ROOT)
         target.parent.mkdir(exist_ok=True)
         target.symlink_to(path)
@@ -278,7 +278,7 @@ def place_faults(path):
 
 
 @pytest.mark.parametrize(
-    "path", normalise.notebooks(ROOT), ids=lambda p: f"{p.parent.name}/{p.name}"
+    "path", normalize.notebooks(ROOT), ids=lambda p: f"{p.parent.name}/{p.name}"
 )
 def test_a_notebook_runs_in_any_folder(path):
     assert list(place_faults(path)) == []
@@ -387,6 +387,6 @@ def test_a_pasted_picture_is_not_dropped(course, capsys):
     nb.cells[0].attachments = {"cat.png": {"image/png": "QUJD"}}
     nbformat.write(nb, path)
     before = path.read_bytes()
-    assert normalise.main([str(path)]) == 1
+    assert normalize.main([str(path)]) == 1
     assert "cell 'title' has a picture pasted into it" in capsys.readouterr().out
     assert path.read_bytes() == before

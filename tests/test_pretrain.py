@@ -26,7 +26,7 @@ from torch import nn
 from shared import editions, encodings, lexicon, models, optimizers
 from shared.corpus import read_documents, split_held_out
 from shared.gpt_model import GPTModel
-from shared.pretraining import bits_per_byte, initialise
+from shared.pretraining import bits_per_byte, initialize
 from shared.training import parameter_groups
 
 FOLDER = Path(__file__).resolve().parents[1] / "ch05_pretraining"
@@ -205,7 +205,7 @@ def test_only_matrices_decay_and_a_tied_one_counts_once():
 def test_first_weights_start_at_the_loss_of_a_guess():
     torch.manual_seed(1)
     model = GPTModel(CFG | {"emb_dim": 64})
-    initialise(model)
+    initialize(model)
     block = model.trf_blocks[1]
     assert block.ff.layers[0].weight.std() == pytest.approx(0.02, rel=0.1)
     assert block.ff.layers[2].weight.std() == pytest.approx(0.01, rel=0.1)  # 0.02 / sqrt(2 * 2)

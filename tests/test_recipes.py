@@ -50,10 +50,10 @@ def test_the_assistant_learns_its_answers_alone(monkeypatch, tmp_path):
     except Enough:
         pass
     tokenizer = encodings.course_encoding()
-    learnt = [targets[targets != -100] for _, batch in seen["batches"] for targets in batch]
-    said = sorted(tokenizer.decode(ids[:-1].tolist()).strip() for ids in learnt)
+    learned = [targets[targets != -100] for _, batch in seen["batches"] for targets in batch]
+    said = sorted(tokenizer.decode(ids[:-1].tolist()).strip() for ids in learned)
     assert said == sorted(e["output"] for e in few[:8]), "the loss is not on the answers alone"
-    assert all(ids[-1] == tokenizer.eot_token for ids in learnt), "no end is learnt"
+    assert all(ids[-1] == tokenizer.eot_token for ids in learned), "no end is learned"
     read = sorted(tokenizer.decode(ids.tolist()) for batch, _ in seen["batches"] for ids in batch)
     prompts = sorted(instruction.short_prompt(entry) for entry in few[:8])
     assert all(text.startswith(prompt) for text, prompt in zip(read, prompts)), "another prompt"

@@ -73,7 +73,7 @@ def test_make_test_sets_up_once(machine):
         "ruff check",
         "ruff format --check",
     ]
-    steps += [f"tools.{name} --check" for name in ("normalise", "promote", "derive_exercises")]
+    steps += [f"tools.{name} --check" for name in ("normalize", "promote", "derive_exercises")]
     steps += ["tools.lint", "pytest -n 2"]
     at = [calls.find(step) for step in steps]
     assert -1 not in at and at == sorted(at), calls
@@ -168,7 +168,7 @@ def test_notebooks_run_in_the_order_of_the_course(machine):
         "ch03_attention/ch03.ipynb",
     ]
     assert re.findall(r"\S+\.ipynb", run) == order
-    assert calls.find("tools.promote") < calls.find("nbconvert") < calls.find("tools.normalise")
+    assert calls.find("tools.promote") < calls.find("nbconvert") < calls.find("tools.normalize")
 
 
 def test_make_alone_lists_the_commands(machine):

@@ -18,7 +18,7 @@ from shared.guards import share_head
 from shared.pretraining import (
     gpt2_config,
     gpt2_views,
-    initialise,
+    initialize,
     load_weights_into_gpt,
 )
 
@@ -417,11 +417,11 @@ def test_course_gpt_asks_for_no_hub(monkeypatch):
 # --- first weights ---------------------------------------------------------------------------------
 
 
-def test_initialise():
+def test_initialize():
     torch.manual_seed(0)
     model = GPTModel(config(500, 64, 96, 4, 8))
     scales = {n: p.clone() for n, p in model.named_parameters() if n.endswith("scale")}
-    initialise(model)
+    initialize(model)
     for name, parameter in model.named_parameters():
         if name in scales:
             assert torch.equal(parameter, scales[name])

@@ -17,7 +17,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from tools import MY, ROOT, Draft, Refused, command, marked, read
-from tools.normalise import is_readable, notebooks
+from tools.normalize import is_readable, notebooks
 from tools.stubs import asks, is_unsolved, without_answers, without_guess
 
 

@@ -19,7 +19,7 @@ from nbformat import NotebookNode
 from tools import Refused, chapters, prose, read
 from tools import style_report as style
 from tools.neighbourhood import near_numbers
-from tools.normalise import notebooks
+from tools.normalize import notebooks
 
 MAX_CODE_LINES = MAX_OUTPUT_LINES = 25
 MAX_PICTURE_BYTES = 60_000

@@ -15,7 +15,7 @@ from pathlib import Path
 from shared.files import landing, save_json, sha256
 from tools import MY, ROOT, Refused
 from tools.glossary import PAGE
-from tools.normalise import notebooks
+from tools.normalize import notebooks
 
 LINKED = (PAGE, "ch02_text_data/the-prompt-corner.txt")  # what lessons link to, to be read
 RECORD = ".copied.json"  # of each copy, the SHA-256 of what was copied

@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 BLOCK = 8  # pixels; a curve is half as wide, and a letter about two of these high
-TOLERANCE = 40  # grey levels of 255, in the mean of a block
+TOLERANCE = 40  # gray levels of 255, in the mean of a block
 
 
-def grey_blocks(png: bytes) -> np.ndarray:
+def gray_blocks(png: bytes) -> np.ndarray:
     """The mean of each block of BLOCK x BLOCK pixels, red, green and blue apart."""
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), dtype=np.float32)
     high, wide = (size // BLOCK for size in pixels.shape[:2])
@@ -33,7 +33,7 @@ def difference(stored: bytes, drawn: bytes) -> str:
         return "it cannot be read"
     if sizes[0] != sizes[1]:
         return "its size is {}x{}, drawn are {}x{} pixels".format(*sizes[0], *sizes[1])
-    gap = np.abs(grey_blocks(stored) - grey_blocks(drawn)).max(axis=2)
+    gap = np.abs(gray_blocks(stored) - gray_blocks(drawn)).max(axis=2)
     if gap.max() <= TOLERANCE:
         return ""
     row, column = (int(BLOCK * place) for place in np.unravel_index(gap.argmax(), gap.shape))

@@ -55,7 +55,7 @@ def is_constant(node: ast.Assign | ast.AnnAssign) -> bool:
 
 
 def shown(node: ast.AST) -> str:
-    """A statement as short as it can be recognised by."""
+    """A statement as short as it can be recognized by."""
     inner = node.value if isinstance(node, ast.Expr) else node
     if isinstance(inner, ast.Call):
         return f"{ast.unparse(inner.func)}(...)"

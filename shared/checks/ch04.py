@@ -15,14 +15,14 @@ SIZES = {"small": (768, 12), "medium": (1024, 24), "large": (1280, 36), "xl": (1
 MISTAKES = {
     "unbiased": "divides the variance by C - 1 instead of C",
     "exact": "bends with the exact GELU, where GPT-2 has the tanh form",
-    "post": "normalises after adding, instead of before attention and feed-forward",
+    "post": "normalizes after adding, instead of before attention and feed-forward",
     "unplaced": "forgets the positions",
     "unmasked": "lets tokens see the future",
     "rough": "leaves out the final norm",
     "unscaled": "does not divide the scores by the square root of the head size",
     "overscaled": "divides the scores by the square root of d_out, not of the head size",
     "norm1 twice": "uses norm1 in the place of norm2, too",
-    "normed shortcut": "adds to what is normalised already, where the shortcut goes around the norm",
+    "normed shortcut": "adds to what is normalized already, where the shortcut goes around the norm",
     "no shortcut 1": "has no shortcut around attention",
     "no shortcut 2": "has no shortcut around the feed-forward part",
 }

@@ -49,11 +49,11 @@ def _require_refused(answer, given, why):
 def phi_prompt(answer):
     """`answer(entry)` -> the prompt in the style of Phi-3."""
     with_input = {"instruction": "Plural, please.", "input": "fox", "output": "foxes"}
-    plain = {"instruction": "Name a colour.", "input": "", "output": "red"}
+    plain = {"instruction": "Name a color.", "input": "", "output": "red"}
     bare = {"instruction": "Name a town."}
     wanted = [
         (with_input, "<|user|>\nPlural, please.\nfox\n<|assistant|>\n"),
-        (plain, "<|user|>\nName a colour.\n<|assistant|>\n"),
+        (plain, "<|user|>\nName a color.\n<|assistant|>\n"),
         (bare, "<|user|>\nName a town.\n<|assistant|>\n"),
     ]
     for entry, want in wanted:
@@ -365,7 +365,7 @@ def trained_on(answer):
         _entry("Plural, please.", "fox", "foxes"),
         _entry("Write the plural of goose.", output="geese"),
         _entry("Sort the words.", "pear, apple", "apple, pear"),
-        _entry("Name a colour.", output="red"),
+        _entry("Name a color.", output="red"),
         _entry("What is Öl in English?", output="oil"),
         _entry("Write 2.50 in words"),
     ]
@@ -377,19 +377,19 @@ def trained_on(answer):
         ("the input within the instruction", _entry("Plural, please: fox", "", "foxes"), True),
         ("with punctuation and no space", _entry("Plural,please:fox", "", "foxes"), True),
         ("with another letter", _entry("What is Äl in English?"), False),
-        ("with an accent more", _entry("Náme a colour."), False),
+        ("with an accent more", _entry("Náme a color."), False),
         ("with other numbers", _entry("Write 3.50 in words"), False),
         ("with two words made one", _entry("Plural, pleasefox"), False),
-        ("with a word twice", _entry("Name a a colour."), False),
-        ("with another answer", _entry("Name a colour.", output="blue"), True),
-        ("with a word more", _entry("Name a dark colour.", output="red"), False),
+        ("with a word twice", _entry("Name a a color."), False),
+        ("with another answer", _entry("Name a color.", output="blue"), True),
+        ("with a word more", _entry("Name a dark color.", output="red"), False),
         ("of another input", _entry("Plural, please.", "box", "boxes"), False),
         ("with the same answer", _entry("How much is 6 plus 6?", output="12"), False),
         ("in another order", _entry("Sort the words.", "apple, pear", "apple, pear"), False),
         ("part of a training task", _entry("Write the plural of goos"), False),
         ("words run together", _entry("Nameacolour.", output="red"), False),
         ("nothing of it known", _entry("Rhyme, please.", "bed", "red"), False),
-        ("without the key `input`", {"instruction": "Name a colour", "output": "red"}, True),
+        ("without the key `input`", {"instruction": "Name a color", "output": "red"}, True),
     ]
 
     def ask(train, test):

@@ -7,8 +7,8 @@ import pytest
 from nbformat.v4 import new_output
 from notebooks import code, notebook, save, text
 
-from tools import normalise as tool
-from tools.normalise import NotARun, id_from_code, id_from_text, normal_form, slug
+from tools import normalize as tool
+from tools.normalize import NotARun, id_from_code, id_from_text, normal_form, slug
 
 ONE = code("1 + 1", "one", ["2"], 1)
 TWO = code("2 + 2", "two", ["4"], 2)
@@ -17,7 +17,7 @@ TWO = code("2 + 2", "two", ["4"], 2)
 def test_a_normal_notebook_stays_as_it_is(tmp_path):
     path = save(normal_form(notebook(text("# Title", "title"), ONE, TWO)), tmp_path / "a.ipynb")
     before = path.read_bytes()
-    assert not tool.normalise(path)
+    assert not tool.normalize(path)
     assert path.read_bytes() == before
 
 
@@ -110,7 +110,7 @@ def test_a_notebook_without_ids_gets_them(tmp_path):
         del cell["id"]
     nb.nbformat_minor = 4
     path = save(nb, tmp_path / "old.ipynb")
-    assert tool.normalise(path)
+    assert tool.normalize(path)
     assert [cell.id for cell in nbformat.read(path, 4).cells] == ["one", "one-2", "cell"]
 
 

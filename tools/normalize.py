@@ -1,6 +1,6 @@
 """The normal form of notebooks, so that a diff shows what an author changed and nothing else.
 
-    python -m tools.normalise [--check] [NOTEBOOK ...]
+    python -m tools.normalize [--check] [NOTEBOOK ...]
 
 Readable cell ids, no metadata but kernel and tags, outputs without what nbval does not compare
 (pictures excepted). Execution counts are never changed: a notebook whose counts are not 1..n has
@@ -110,7 +110,7 @@ def name_cells(nb: NotebookNode) -> None:
 
 
 def clean_outputs(outputs: list[NotebookNode]) -> Iterator[NotebookNode]:
-    """Neighbouring prints as one; no data that nothing compares; of the metadata, alt text and size."""
+    """Neighboring prints as one; no data that nothing compares; of the metadata, alt text and size."""
     printed = None
     for output in outputs:
         if output.output_type == "stream":
@@ -155,7 +155,7 @@ def normal_form(nb: NotebookNode) -> NotebookNode:
     return nb
 
 
-def normalise(path: Path, check: bool = False) -> bool:
+def normalize(path: Path, check: bool = False) -> bool:
     """Bring one notebook into normal form, or only look; return whether it was not."""
     before = path.read_text(encoding="utf-8")
     after = nbformat.writes(normal_form(read(path))) + "\n"
@@ -165,23 +165,23 @@ def normalise(path: Path, check: bool = False) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tools.normalise")
+    parser = argparse.ArgumentParser(prog="python -m tools.normalize")
     parser.add_argument("--check", action="store_true", help="change nothing, say what would be")
     parser.add_argument("notebook", nargs="*", type=Path)
     options = parser.parse_args(arguments)
     wrong = 0
     for path in options.notebook or notebooks(Path()):
         try:
-            changed = normalise(path, options.check)
+            changed = normalize(path, options.check)
         except Refused as error:
             print(f"{path}: {error}")
             wrong += 1
             continue
         if changed and options.check:
-            print(f"{path}: not in normal form; run: python -m tools.normalise {path}")
+            print(f"{path}: not in normal form; run: python -m tools.normalize {path}")
             wrong += 1
         elif changed:
-            print(f"{path}: normalised")
+            print(f"{path}: normalized")
     if wrong and options.check:
         print(
             "what was changed by running it can be restored (git checkout FILE); to try things, work in my/ (make lab)"
