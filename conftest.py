@@ -31,6 +31,7 @@ LONG = ("appendix_d", "appendix_e", "ch05", "ch06", "ch07", "ch08")
 FIRST = ("ch06.ipynb", "ch07.ipynb", "test_book_edition.py", "ch05.ipynb", "test_nbval_holes.py")
 FIRST += (
     "appendix_e.ipynb",
+    "appendix_d.ipynb",
     "ch03.ipynb",
     "ch04.ipynb",
     "test_pretrain.py",

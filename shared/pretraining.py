@@ -264,7 +264,7 @@ def load_weights_into_gpt(gpt, params):
             part.copy_(piece)
 
 
-# ch05.ipynb: initialise
+# ch05.ipynb: initialize
 @torch.no_grad()
 def initialize(model, std=0.02):
     """GPT-2's first weights (Radford, 2019): N(0, std), smaller where a block adds; biases 0."""
