@@ -134,27 +134,6 @@ def token_strips(rows):
     return fig
 
 
-def windows(tokens, starts_by_stride, max_length):
-    """Which tokens each window reads: per stride and window a bar of inputs, and below it its targets."""
-    count = sum(len(starts) for starts in starts_by_stride.values())
-    fig, ax = plt.subplots(figsize=(9, 0.32 * (count + len(starts_by_stride)) + 0.6))
-    for i, token in enumerate(tokens):
-        shown = token.strip() or "\u21b5"
-        ax.text(i + 0.5, 0.1, shown, ha="center", va="bottom", rotation=50, fontsize=10)
-    y = -0.5
-    for color, (stride, starts) in enumerate(starts_by_stride.items()):
-        ax.text(-0.3, y - 0.4, f"stride {stride}", ha="right", va="center", fontsize=11)
-        for start in starts:
-            look = {"edgecolor": PALETTE[color], "linewidth": 1, "align": "edge"}
-            ax.barh(y, max_length, 0.4, start, color=PALETTE[color], **look)
-            ax.barh(y - 0.4, max_length, 0.4, start + 1, fill=False, hatch="////", **look)
-            y -= 1
-        y -= 0.7
-    ax.set(xlim=(-0.2, len(tokens)), ylim=(y + 0.9, 2))
-    ax.axis("off")
-    return fig
-
-
 def heat(values, rows, columns, xlabel="", ylabel="", digits=2, ax=None, limits=(None, None)):
     """A matrix as colors with its numbers written in; `rows` and `columns` are the tick labels.
 
@@ -179,6 +158,25 @@ def heat(values, rows, columns, xlabel="", ylabel="", digits=2, ax=None, limits=
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     return ax.figure
+
+
+def heats(matrices, labels, key, limits=None):
+    """Square matrices side by side, without numbers: `{title: values}`; `key` names the scale of colors.
+
+    They share the scale, from the lowest to the highest value unless `limits` says otherwise.
+    """
+    every = [float(value) for values in matrices.values() for row in values for value in row]
+    limits = limits or (min(every), max(every))
+    each = 1.3 + 0.28 * len(labels)
+    size = each * len(matrices), 0.9 * each
+    fig, axes = plt.subplots(1, len(matrices), figsize=size, squeeze=False)
+    for ax, (title, values) in zip(axes[0], matrices.items()):
+        heat(values, labels, labels, digits=None, ax=ax, limits=limits)
+        ax.set_title(title, fontsize=11)
+        turned = 90 if max(map(len, labels)) > 2 or len(labels) > 12 else 0
+        ax.set_xticks(range(len(labels)), labels, rotation=turned, ha="center")
+    fig.colorbar(axes[0][-1].images[0], ax=axes[0], label=key, shrink=0.8)
+    return fig
 
 
 def weighted_strips(rows):

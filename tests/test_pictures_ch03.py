@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from shared import encodings, models
+from shared import encodings, models, plotting
 from shared.attention import MultiHeadAttentionExplicit, future_mask
 from shared.gpt_model import GPTModel
 from shared.pictures import ch03 as pictures
@@ -97,5 +97,5 @@ def test_the_other_pictures_name_their_parts():
         *texts(pictures.head_split(torch.arange(12).reshape(3, 4), 2))
     }
     assert {"one", "other", "b"} <= {
-        *texts(pictures.heats({"one": torch.eye(2), "other": torch.eye(2)}, [*"ab"]))
+        *texts(plotting.heats({"one": torch.eye(2), "other": torch.eye(2)}, [*"ab"], "weight"))
     }

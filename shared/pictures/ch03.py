@@ -221,20 +221,6 @@ def query_and_keys(query, keys, labels, named):
     return fig
 
 
-def heats(matrices, labels):
-    """Square matrices of weights side by side, on one scale from 0 to 1: `{title: (T, T)}`."""
-    each = 1.3 + 0.28 * len(labels)
-    size = each * len(matrices), 0.9 * each
-    fig, axes = plt.subplots(1, len(matrices), figsize=size, squeeze=False)
-    for ax, (title, values) in zip(axes[0], matrices.items()):
-        heat(values.tolist(), labels, labels, digits=None, ax=ax, limits=(0, 1))
-        ax.set_title(title, fontsize=11)
-        turned = 90 if len(labels) > 12 else 0
-        ax.set_xticks(range(len(labels)), labels, rotation=turned, ha="center")
-    fig.colorbar(axes[0][-1].images[0], ax=axes[0], label="weight", shrink=0.8)
-    return fig
-
-
 @torch.no_grad()
 def attention_maps(model, ids):
     """The weights of every head of a GPT that reads these token IDs: `(L, H, T, T)`, L the number of blocks.
