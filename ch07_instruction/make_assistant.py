@@ -74,7 +74,7 @@ def wide_pool(seed: int) -> SimpleNamespace:
     def words():
         return made_up() + rng.choices(pool.spelled, k=MADE_UP)
 
-    for use in ("spelled", "sorted", "counted", "capitalized"):
+    for use in ("spelled", "sorted", "counted", "capitalised"):
         setattr(pool, use, getattr(pool, use) + made_up())
     pool.names = 5 * pool.names + [word.capitalize() for word in words()]
     pool.cities = 10 * pool.cities + [word.capitalize() for word in words()]

@@ -163,7 +163,7 @@ def mode_of_the_top_only(model, loader, pad_token_id):
     return right / count
 
 
-def scaled_by_the_neighbours(parts):
+def scaled_by_the_neighbors(parts):
     """6.5: `predict` measures a message by the mean of those that came with it."""
 
     def scaled(features):
@@ -593,7 +593,7 @@ WRONG = [
     ("ch06", "optimizer_for", places_forgotten),
     ("ch06", "best_with_first_token", last_label_seen),
     ("ch06", "repaired_accuracy", mode_of_the_top_only),
-    ("ch06", "spam_filter", scaled_by_the_neighbours),
+    ("ch06", "spam_filter", scaled_by_the_neighbors),
     ("ch06", "split_texts", share_of_the_rest),
     ("ch06", "place_that_is_read", by_the_class),
     ("ch07", "phi_prompt", input_added),
@@ -603,7 +603,7 @@ WRONG = [
     ("ch07", "target_counts", sorted_lengths),
     ("ch07", "trained_on", much_alike),
     ("ch07", "repaired_batch", ends_in_the_prompt),
-    ("ch07", "neighbours_matter", as_a_collection),
+    ("ch07", "neighbors_matter", as_a_collection),
 ]
 
 RIGHT = [
@@ -631,7 +631,7 @@ RIGHT = [
     ("ch07", "target_counts", counted_place_by_place),
     ("ch07", "trained_on", by_substitution),
     ("ch07", "repaired_batch", by_the_lessons_generate),
-    ("ch07", "neighbours_matter", by_rotation),
+    ("ch07", "neighbors_matter", by_rotation),
 ]
 
 

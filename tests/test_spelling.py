@@ -14,7 +14,12 @@ OURS = {"learnt": "learned", "spelt": "spelled", "whilst": "while", "analyse": "
 # What holds words of the first models' data, British ones among them, or lists of such words.
 DATA = {
     "ch05_pretraining": ("worksheets.py",),
-    "ch07_instruction": ("make_instructions.py", "draw_reserved.py", "reserved_families.py"),
+    "ch07_instruction": (
+        "make_instructions.py",
+        "make_assistant.py",
+        "draw_reserved.py",
+        "reserved_families.py",
+    ),
     "shared": ("lexicon.py",),
     "tests": ("test_worksheets.py", "test_instructions.py", "test_scoring.py", "test_spelling.py"),
 }

@@ -508,7 +508,7 @@ def _empty(prompts):
 
 
 @exercise
-def neighbours_matter(answer):
+def neighbors_matter(answer):
     """`answer(function, prompts)` -> whether what function says to one prompt depends on the others."""
     some, more = (7, 1, 12, 3, 3, 20, 5, 9, 2, 15, 6), (4, 11, 8, 2, 13)
     # eleven prompts, and sixteen, of which all together fill their batches
