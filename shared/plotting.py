@@ -165,7 +165,8 @@ def heats(matrices, labels, key, limits=None):
 
     They share the scale, from the lowest to the highest value unless `limits` says otherwise.
     """
-    every = [float(value) for values in matrices.values() for row in values for value in row]
+    matrices = {t: [[*map(float, row)] for row in values] for t, values in matrices.items()}
+    every = [value for values in matrices.values() for row in values for value in row]
     limits = limits or (min(every), max(every))
     each = 1.3 + 0.28 * len(labels)
     size = each * len(matrices), 0.9 * each
