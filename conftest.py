@@ -18,7 +18,7 @@ from nbval.plugin import IPyNbCell, NbCellError
 from tools import pictures
 
 ALIVE_EVERY = 1.0  # seconds between two looks at whether the kernel still lives
-QUICK = 2.0  # a cell that took fewer seconds is run twice
+QUICK = 0.5  # a cell that took fewer seconds is run twice
 PATIENCE = (
     60  # seconds until what a finished cell has printed arrives; 5 are too few on a busy machine
 )

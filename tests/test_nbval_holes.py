@@ -169,6 +169,7 @@ def run(folder, timeout=PLENTY, more=(), conftest=None):
         "no:cacheprovider",
         "--color=no",
         "--junitxml=report.xml",
+        "--quick=60",  # no cell is too slow for its second run, on a busy machine either
         *more,
     ]
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
