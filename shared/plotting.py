@@ -113,6 +113,11 @@ def points(x, y, labels, groups):
     return fig
 
 
+def visible(token):
+    """A token as text in which a space and a line break can be seen."""
+    return token.replace(" ", "\u2423").replace("\n", "\u21b5")
+
+
 def token_strips(rows):
     """Texts cut into tokens: `rows` maps a label to its list of token strings, one colored box each."""
     widest = max(sum(len(token) + 0.6 for token in tokens) for tokens in rows.values())
@@ -126,8 +131,7 @@ def token_strips(rows):
             width = len(token) + 0.6
             box = plt.Rectangle((left, -row - 0.36), width - 0.12, 0.72, color=PALE[i % len(PALE)])
             ax.add_patch(box)
-            shown = token.replace(" ", "\u2423").replace("\n", "\u21b5")
-            ax.text(left + width / 2 - 0.06, -row, shown, **look)
+            ax.text(left + width / 2 - 0.06, -row, visible(token), **look)
             left += width
     ax.set(xlim=(-0.3, widest), ylim=(0.5 - len(rows), 0.5))
     ax.axis("off")

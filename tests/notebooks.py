@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import re
 from pathlib import Path
 from textwrap import dedent
 
@@ -23,6 +24,19 @@ def answers(chapter: str, name: str) -> dict:
             with contextlib.redirect_stdout(io.StringIO()):
                 exec(cell.source, found)
     return found
+
+
+def accepted(check, name, answer):
+    """Assert that a module of checks accepts an answer."""
+    result = getattr(check, name)(answer)
+    assert result.ok, result.text
+
+
+def refused(check, name, answer, says):
+    """Assert that a module of checks refuses an answer as wrong, for a reason that `says`, a pattern, finds."""
+    result = getattr(check, name)(answer)
+    assert not result.ok and result.text.startswith("wrong: "), result.text
+    assert re.search(says, result.text), result.text
 
 
 def code(source: str, id=UNNAMED, outputs=(), count=None, tags=()) -> NotebookNode:

@@ -3,14 +3,9 @@
 import matplotlib.pyplot as plt
 
 from shared.diagrams import diagram
-from shared.plotting import PALE, PALETTE, heat
+from shared.plotting import PALE, PALETTE, heat, visible
 
 ARROW = {"arrowstyle": "-|>", "color": "#333333", "linewidth": 1.4}
-
-
-def visible(token):
-    """A token as text in which a space and a line break can be seen."""
-    return token.replace(" ", "\u2423").replace("\n", "\u21b5")
 
 
 def next_token(tokenizer, ids, scores, probabilities, drawn, count=6):

@@ -7,12 +7,7 @@ import matplotlib.pyplot as plt
 from matplotlib.patches import ConnectionPatch
 
 from shared.diagrams import diagram
-from shared.plotting import PALE, PALETTE, heat
-
-
-def visible(token):
-    """A token with its white space shown: ␣ for a space, ↵ for the end of a line."""
-    return token.replace(" ", "\u2423").replace("\n", "\u21b5")
+from shared.plotting import PALE, PALETTE, heat, visible
 
 
 def pipeline(tokens, ids, vectors):
