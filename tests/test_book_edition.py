@@ -134,9 +134,9 @@ def test_chapter_5_on_the_real_text(monkeypatch):
 COLLECTION = "SMSSpamCollection"
 
 
-def stand_in_messages(folder):
+def stand_in_messages(folder, count=600):
     """A few of the course's messages as the collection has them: tabs, quotation marks, repeats, one very long."""
-    table = editions.messages().sample(600, random_state=5)
+    table = editions.messages().sample(count, random_state=5)
     lines = [f"{label}\t{text}" for label, text in zip(table.label, table.text)]
     lines += lines[:40] + [f"ham\t{'so long as this ' * 60}"]
     content = ("\n".join(lines) + "\n").encode()
@@ -161,7 +161,7 @@ def test_chapter_6_on_the_real_messages(monkeypatch):
 
 
 def test_appendix_e_on_stand_in_messages(tmp_path, monkeypatch):
-    _, digests = stand_in_messages(tmp_path)
+    _, digests = stand_in_messages(tmp_path, 300)
     # its second training is on the course's own items, as in the course edition
     less = {'asked("train"': 'asked("validation"', "< 0.5 * first_loss": "< first_loss"}
     less |= {'== bits["base"] < bits["adapter on"]': '== bits["base"]'}  # two steps forget nothing
