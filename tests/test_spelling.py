@@ -21,7 +21,13 @@ DATA = {
         "reserved_families.py",
     ),
     "shared": ("lexicon.py",),
-    "tests": ("test_worksheets.py", "test_instructions.py", "test_scoring.py", "test_spelling.py"),
+    "tests": (
+        "test_worksheets.py",
+        "test_instructions.py",
+        "test_scoring.py",
+        "test_spelling.py",
+        "test_wordings.py",
+    ),
 }
 # A person, words of German, a score, a family of instructions, and others that are right here.
 RIGHT = "gage,ist,rouge,nd,te,caf,paket,capitalisation,boook,visualise"
