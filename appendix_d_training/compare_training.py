@@ -151,7 +151,7 @@ def train(recipe: Recipe, rate: float, seed: int, valid: int) -> list[dict]:
 
 def train_on_story(drop_rate: float, seed: int, epochs: int = 15) -> list[dict]:
     """Chapter 5's small model on its story: a row for each epoch."""
-    tokenizer, story = encodings.tokenizer(), editions.text()
+    tokenizer, story = encodings.tokenizer(first=True), editions.text()
     split, length = int(0.9 * len(story)), STORY["context_length"]
     torch.manual_seed(seed)
     model = GPTModel(STORY | {"vocab_size": tokenizer.n_vocab, "drop_rate": drop_rate})

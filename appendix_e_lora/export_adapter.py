@@ -1,9 +1,9 @@
 """Write an adapter as peft's files, which open on the folder that ch05_pretraining/export.py writes.
 
-    python ch05_pretraining/export.py MODEL
+    python ch05_pretraining/export.py --first MODEL
     python appendix_e_lora/export_adapter.py ADAPTER FOLDER
 
-ADAPTER is a file of `save_adapter`, for the pretrained model that the course uses (course-gpt, or the one that
+ADAPTER is a file of `save_adapter`, for the pretrained model that appendix E uses (the course's first one, or what
 COURSE_MODEL names). Afterward `peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(MODEL), FOLDER)`
 gives the same logits, and can be trained on or merged. peft itself is not needed here. A folder that holds anything but
 an earlier export is left alone.
@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with program.in_one_line("export_adapter", "from the beginning", AssetError):
         written_by(WRITER, options.folder)
-        config, tensors = as_peft(options.adapter, models.pretrained()[0])
+        config, tensors = as_peft(options.adapter, models.pretrained(first=True)[0])
         with landing_folder(options.folder) as scratch:
             safetensors.torch.save_file(tensors, scratch / WEIGHTS, metadata={"format": "pt"})
             text = json.dumps(config, indent=2) + "\n"

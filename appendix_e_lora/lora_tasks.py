@@ -96,26 +96,26 @@ def prepare(model, recipe: Recipe, task: str) -> list[nn.Parameter]:
 def messages(part: str) -> SpamDataset:
     table = editions.messages()
     table = table[table.split == part].sort_values("text", key=lambda t: t.str.len(), kind="stable")
-    tokenizer = encodings.tokenizer()
+    tokenizer = encodings.tokenizer(first=True)
     return SpamDataset(table, tokenizer, pad_token_id=tokenizer.eot_token)
 
 
 def spam_model(recipe: Recipe, seed: int):
     """A classifier with a new head of this seed, its parameters that learn, and its batches."""
     torch.manual_seed(seed)
-    model = classifier_from(*models.pretrained())
+    model = classifier_from(*models.pretrained(first=True))
     learn = prepare(model, recipe, "spam")
     train = messages("train")
     return model, learn, DataLoader(train, batch_sampler=BatchesByLength(train.lengths, BATCH))
 
 
 def spam_step(batch, model, optimizer, rate: float) -> None:
-    train_step(batch, model, optimizer, CPU, encodings.tokenizer().eot_token, rate=rate)
+    train_step(batch, model, optimizer, CPU, encodings.tokenizer(first=True).eot_token, rate=rate)
 
 
 def spam_found(model, part: str) -> dict:
     """Loss, accuracy and average precision on a part of the messages."""
-    pad = encodings.tokenizer().eot_token
+    pad = encodings.tokenizer(first=True).eot_token
     labels, logits = loader_logits(DataLoader(messages(part), 64), model, CPU, pad_token_id=pad)
     right = (logits.argmax(-1) == labels).float().mean().item()
     score = average_precision_score(labels, logits.softmax(-1)[:, 1])
@@ -133,7 +133,7 @@ def entries(part: str, families: tuple[str, ...] = FAMILIES) -> list[dict]:
 
 def asked(part: str, size: int, shuffled: bool, families=FAMILIES) -> DataLoader:
     """Instructions in batches, with answers to be learned."""
-    tokenizer = encodings.tokenizer()
+    tokenizer = encodings.tokenizer(first=True)
     data = InstructionDataset(entries(part, families), tokenizer, mask_instruction=True)
     collate = functools.partial(custom_collate_fn, pad_token_id=tokenizer.eot_token)
     if not shuffled:
@@ -144,7 +144,7 @@ def asked(part: str, size: int, shuffled: bool, families=FAMILIES) -> DataLoader
 
 def instructed_model(recipe: Recipe, seed: int):
     torch.manual_seed(seed)
-    model, _ = models.pretrained()
+    model, _ = models.pretrained(first=True)
     return model, prepare(model, recipe, "instructions"), asked("train", BATCH, True)
 
 
@@ -152,7 +152,7 @@ def instructed(model, part: str) -> dict:
     """Loss on a part of the items; of the test items also the share answered right."""
     if part != "test":
         return {"loss": calc_loss_loader(asked(part, 64, False), model, CPU)}
-    responses = generate_responses(model, entries(part), encodings.tokenizer(), 32)
+    responses = generate_responses(model, entries(part), encodings.tokenizer(first=True), 32)
     right = [scoring.is_right(*pair) for pair in zip(entries(part), responses)]
     return {"score": sum(right) / len(right)}
 
@@ -160,7 +160,7 @@ def instructed(model, part: str) -> dict:
 @torch.no_grad()
 def prose_bits(model) -> float:
     """Bits per byte of the story of chapter 2, in windows of 256 tokens."""
-    tokenizer = encodings.tokenizer()
+    tokenizer = encodings.tokenizer(first=True)
     ids = tokenizer.encode_ordinary(editions.STORY.read_text(encoding="utf-8"))
     nats = size = 0
     for start in range(0, len(ids) - 1, 256):

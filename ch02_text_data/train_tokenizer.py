@@ -24,8 +24,8 @@ from shared.corpus import HELD_OUT, read_documents, sample, split_held_out
 from shared.encodings import (
     CHECKSUM,
     COURSE_TOKENIZER,
-    COURSE_TOKENIZER_2,
     END_OF_TEXT,
+    FIRST_TOKENIZER,
     SPLIT_PATTERN,
     gpt2_encoding,
     load_encoding,
@@ -142,7 +142,7 @@ def make(options) -> None:
     print(f"  {seconds:.1f} s of training, peak memory {peak_memory()}")
     encodings = [
         make_encoding("new", ranks, **special),
-        load_encoding(COURSE_TOKENIZER, "first"),
+        load_encoding(FIRST_TOKENIZER, "first"),
     ]
     if all((assets.cache_folder() / name).exists() for name in ("encoder.json", "vocab.bpe")):
         encodings.append(gpt2_encoding())
@@ -165,7 +165,7 @@ def main(arguments: list[str] | None = None) -> None:
         help="list of works not to train on",
     )
     add("--report", type=Path, metavar="FOLDER", help="further texts to measure, a row a file")
-    add("--out", type=Path, default=COURSE_TOKENIZER_2)
+    add("--out", type=Path, default=COURSE_TOKENIZER)
     try:
         make(parser.parse_args(arguments))
     except (ValueError, OSError) as error:

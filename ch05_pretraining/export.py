@@ -4,7 +4,8 @@
 
 writes the pretrained model that the course uses (course-gpt, or the one that COURSE_MODEL names). Afterwards
 `transformers.AutoModelForCausalLM.from_pretrained(FOLDER)` and `AutoTokenizer.from_pretrained(FOLDER)` give
-the same logits, tokens and text, without a network. A folder that holds anything but an earlier export is left alone.
+the same logits, tokens and text, without a network. With --first it is the course's first model, on which chapters
+6 and 7 and appendix E build. A folder that holds anything but an earlier export is left alone.
 """
 
 if __name__ == "__main__":  # first of all: what follows takes seconds to import
@@ -140,11 +141,13 @@ def export(model: GPTModel, cfg: dict, encoding: tiktoken.Encoding, folder: Path
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path, metavar="FOLDER")
-    folder = parser.parse_args(arguments).folder
+    parser.add_argument("--first", action="store_true", help="the course's first model")
+    options = parser.parse_args(arguments)
+    folder = options.folder
     try:
         written_by(WRITER, folder)
-        model, cfg = models.pretrained()
-        names = export(model, cfg, encodings.tokenizer(), folder)
+        model, cfg = models.pretrained(options.first)
+        names = export(model, cfg, encodings.tokenizer(options.first), folder)
         write_sums(folder, names, WRITER)
     except (ValueError, OSError, AssetError) as error:
         sys.exit(f"export: {error}")

@@ -109,7 +109,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", type=Path, required=True, help="folder with config.json")
-    parser.add_argument("--tokenizer", type=Path, default=encodings.COURSE_TOKENIZER_2)
+    parser.add_argument("--tokenizer", type=Path, default=encodings.COURSE_TOKENIZER)
     parser.add_argument("--out", type=Path, help="write each probe to this CSV file")
     options = parser.parse_args(arguments)
     try:

@@ -60,8 +60,8 @@ class Data:
     """The messages by part, and what every row needs with them."""
 
     def __init__(self):
-        self.table, self.tokenizer = editions.messages(), encodings.tokenizer()
-        self.pretrained, self.cfg = models.pretrained()
+        self.table, self.tokenizer = editions.messages(), encodings.tokenizer(first=True)
+        self.pretrained, self.cfg = models.pretrained(first=True)
         by_length = self.table.sort_values("text", key=lambda texts: texts.str.len(), kind="stable")
         self.parts = dict(list(by_length.groupby("split")))  # batches with little padding
         self.pad = self.tokenizer.eot_token

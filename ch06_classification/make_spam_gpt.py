@@ -181,8 +181,8 @@ def make(
 
     ValueError where `out` holds anything but what this run has made.
     """
-    messages, tokenizer = editions.messages(), encodings.tokenizer()
-    model, cfg = models.pretrained()
+    messages, tokenizer = editions.messages(), encodings.tokenizer(first=True)
+    model, cfg = models.pretrained(first=True)
     used = messages[messages.split != "test"].values.tolist()
     content = hashlib.sha256(repr((used, cfg)).encode()).hexdigest()[:8]
     identity = f"data and model {content}, seed {seed}, epochs {reading} and {epochs}"
@@ -211,7 +211,7 @@ def make(
     )
     cfg = cfg | {"tie_weights": False, "classes": ["ham", "spam"], "threshold": threshold}
     log = log.to_csv(index=False, lineterminator="\n")
-    models.save_model(out, classifier, cfg, log, run=run)
+    models.save_model(out, classifier, cfg, log, encodings.FIRST_TOKENIZER, run)
     for path in saved:
         path.unlink()
     found = scores(labels, (spam >= threshold).long())

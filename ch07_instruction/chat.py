@@ -91,13 +91,13 @@ def load(folder: Path | None):
     from shared import encodings, models  # PyTorch takes seconds to import: Ctrl-C may come
 
     if folder is None:
-        return models.instruction_model()[0], encodings.course_encoding()
-    model, cfg = models.load_model(folder)
+        return models.instruction_model()[0], encodings.course_encoding(first=True)
+    model, cfg = models.load_model(folder, encodings.FIRST_TOKENIZER)
     log = folder / "log.csv"
     if log.exists() and "step" not in texts.read_text(log).partition("\n")[0].split(","):
         print(f"chat: {folder} was not made by make_assistant.py: it continues texts, and has not learned to answer", file=sys.stderr)  # fmt: skip
     ours = cfg["vocab_size"] < encodings.GPT2_TOKENS
-    return model, encodings.course_encoding() if ours else encodings.gpt2_encoding()
+    return model, encodings.course_encoding(first=True) if ours else encodings.gpt2_encoding()
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -68,7 +68,7 @@ def prompt_of(setting: str):
 
 def trained(setting: str, seed: int, entries: list[dict], tokenizer):
     """The model of a setting, ready to be tested."""
-    model, cfg = models.load_model(folder_of(setting))
+    model, cfg = models.load_model(folder_of(setting), encodings.FIRST_TOKENIZER)
     recipe = SETTINGS[setting][0]
     if recipe is None:
         return model
@@ -132,7 +132,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=HERE / "compare.csv")
     options = parser.parse_args(arguments)
     with program.in_one_line("compare_assistants", "with what is missing", AssetError):
-        tokenizer = encodings.course_encoding()
+        tokenizer = encodings.course_encoding(first=True)
         entries = editions.read_instructions(editions.INSTRUCTIONS)
         table = known_rows(options.out, entries)
         for setting, (_, seeds) in SETTINGS.items():

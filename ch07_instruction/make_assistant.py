@@ -171,8 +171,12 @@ def whole(least: int) -> Callable[[str], int]:
 
 def make_assistant(options) -> None:
     """The whole way: items, training, files, validation. ValueError where the folder holds anything but this run's."""
-    tokenizer = encodings.tokenizer()
-    model, cfg = models.load_model(options.start) if options.start else models.pretrained()
+    tokenizer = encodings.tokenizer(first=True)
+    model, cfg = (
+        models.load_model(options.start, encodings.FIRST_TOKENIZER)
+        if options.start
+        else models.pretrained(first=True)
+    )
     entries = editions.instructions()
     if options.extra:
         if editions.choice("COURSE_DATA") != "course":
@@ -193,7 +197,9 @@ def make_assistant(options) -> None:
     if not finished:
         train_and_save(options, model, cfg, entries, tokenizer, checkpoint, run)
     validation = [entry for entry in entries if entry["split"] == "validation"]
-    share = share_right(models.load_model(options.out)[0], validation, tokenizer)
+    share = share_right(
+        models.load_model(options.out, encodings.FIRST_TOKENIZER)[0], validation, tokenizer
+    )
     print(f"{options.out}: {100 * share:.1f} % of the validation items answered right")
     checkpoint.unlink()
 
@@ -216,7 +222,7 @@ def train_and_save(options, model, cfg, entries, tokenizer, checkpoint: Path, ru
         earlier = pd.read_csv(options.start / "log.csv")
         log = pd.concat([earlier, log.assign(step=log["step"] + earlier["step"].iloc[-1])])
     log = log.to_csv(index=False, lineterminator="\n")
-    models.save_model(options.out, model, cfg, log, run=run)
+    models.save_model(options.out, model, cfg, log, encodings.FIRST_TOKENIZER, run)
 
 
 def main(arguments: list[str] | None = None) -> None:

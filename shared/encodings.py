@@ -11,8 +11,8 @@ from shared import assets, editions
 from shared.files import CONFIG, sha256
 from shared.texts import encodable
 
-COURSE_TOKENIZER = editions.CHAPTER_2 / "course_tokenizer.txt"
-COURSE_TOKENIZER_2 = editions.CHAPTER_2 / "course_tokenizer_2.txt"
+COURSE_TOKENIZER = editions.CHAPTER_2 / "course_tokenizer_2.txt"
+FIRST_TOKENIZER = editions.CHAPTER_2 / "course_tokenizer.txt"  # of the models of chapters 6 and 7
 
 END_OF_TEXT = "<|endoftext|>"
 GPT2_TOKENS = 50_257
@@ -36,20 +36,24 @@ class Encoding(tiktoken.Encoding):
         return super().encode_to_numpy(encodable(text), **special)
 
 
-def tokenizer() -> tiktoken.Encoding:
+def tokenizer(first: bool = False) -> tiktoken.Encoding:
     """The model's tokenizer: the course's own, or GPT-2's for COURSE_MODEL=gpt2 and its larger siblings.
 
-    Raises ValueError where the stored tokenizer is damaged, AssetError where GPT-2's files are not to be had.
+    `first`: of the course's own the one that the models of chapters 6 and 7 were made with. Raises ValueError where the stored tokenizer is damaged, AssetError where GPT-2's files are not to be had.
     """
-    return course_encoding() if editions.choice("COURSE_MODEL") == "course-gpt" else gpt2_encoding()
+    return (
+        course_encoding(first)
+        if editions.choice("COURSE_MODEL") == "course-gpt"
+        else gpt2_encoding()
+    )
 
 
-def course_encoding() -> tiktoken.Encoding:
-    """The course's encoding of 4,096 tokens, whatever the edition; built once.
+def course_encoding(first: bool = False) -> tiktoken.Encoding:
+    """The course's encoding of 4,096 tokens, or its first one, whatever the edition; built once.
 
     Raises ValueError where the stored tokenizer is damaged.
     """
-    return load_encoding(COURSE_TOKENIZER)
+    return load_encoding(FIRST_TOKENIZER if first else COURSE_TOKENIZER)
 
 
 def gpt2_encoding() -> tiktoken.Encoding:
@@ -174,7 +178,7 @@ def check_tokenizer(cfg: dict, folder: Path, tokenizer: Path) -> dict:
     """The configuration in a model's folder without its entry `tokenizer`; ValueError unless that names this one."""
     made_with, wanted = cfg.get("tokenizer"), tokenizer_name(cfg, tokenizer)
     if made_with is None:
-        first = tokenizer_name(cfg, COURSE_TOKENIZER)
+        first = tokenizer_name(cfg, FIRST_TOKENIZER)
         raise ValueError(
             f"{folder / CONFIG} names no tokenizer: the model was made with an older version of the course, where "
             f"all of this size had {_called(first)}. To go on using it with that one, add "
@@ -192,7 +196,7 @@ def _called(name: str) -> str:
     """A tokenizer for messages: the first digits of its checksum, and its file where it is one that ships."""
     if name == "gpt2":
         return "GPT-2's tokenizer"
-    for path in (COURSE_TOKENIZER, COURSE_TOKENIZER_2):
+    for path in (FIRST_TOKENIZER, COURSE_TOKENIZER):
         if path.exists() and tokenizer_sha256(path) == name:
             return f"{path.name} ({name[:12]})"
     return f"one that the course does not know ({str(name)[:12]})"

@@ -26,6 +26,7 @@ from shared.network import answers_in_time, why
 from shared.pretraining import gpt2_config, load_weights_into_gpt
 
 COURSE_GPT = editions.ROOT / "ch05_pretraining" / "course_gpt"
+FIRST_GPT = COURSE_GPT.with_name("first_gpt")  # which spam_gpt and assistant_gpt began as
 SPAM_GPT = editions.ROOT / "ch06_classification" / "spam_gpt"
 ASSISTANT_GPT = editions.ROOT / "ch07_instruction" / "assistant_gpt"
 ANSWER = 10  # seconds that the Hub has to answer at all
@@ -33,28 +34,29 @@ ANSWER = 10  # seconds that the Hub has to answer at all
 # --- by name --------------------------------------------------------------------------------------
 
 
-def pretrained():
+def pretrained(first: bool = False):
     """A pretrained `GPTModel`, in float32 and ready to use (dropout off), and its configuration.
 
-    course-gpt, or for COURSE_MODEL=gpt2 and its larger siblings OpenAI's (Radford et al., 2019). Raises ValueError
-    where the stored model is damaged, AssetError where OpenAI's weights are not to be had.
+    course-gpt, or the course's first model, or for COURSE_MODEL=gpt2 and its larger siblings OpenAI's (Radford et
+    al., 2019). Raises ValueError where the stored model is damaged, AssetError where OpenAI's weights are not to be had.
     """
-    model = editions.choice("COURSE_MODEL")
+    if (name := editions.choice("COURSE_MODEL")) != "course-gpt":
+        return _gpt2(name)
     return (
-        load_model(COURSE_GPT, encodings.COURSE_TOKENIZER)
-        if model == "course-gpt"
-        else _gpt2(model)
+        load_model(FIRST_GPT, encodings.FIRST_TOKENIZER)
+        if first
+        else load_model(COURSE_GPT, encodings.COURSE_TOKENIZER)
     )
 
 
 def classifier():
     """The spam classifier of chapter 6, in float32 and ready to use (dropout off), and its configuration.
 
-    Whatever COURSE_MODEL says it is the course's own, and its tokenizer is `course_encoding()`. Logits `(B, T, 2)`
+    Whatever COURSE_MODEL says it is the course's own, and its tokenizer is `course_encoding(first=True)`. Logits `(B, T, 2)`
     are read at a message's last token. The configuration has `classes`, ["ham", "spam"], and `threshold`: from
     that probability of spam on a message counts as spam. Raises ValueError where the stored model is damaged.
     """
-    cfg, weights = _stored(SPAM_GPT, encodings.COURSE_TOKENIZER)
+    cfg, weights = _stored(SPAM_GPT, encodings.FIRST_TOKENIZER)
     model = GPTModel({key: cfg[key] for key in cfg if key not in ("classes", "threshold")})
     model.out_head = nn.Linear(cfg["emb_dim"], len(cfg["classes"]))
     return filled(model, weights, SPAM_GPT), cfg
@@ -63,9 +65,9 @@ def classifier():
 def instruction_model():
     """Chapter 7's assistant, in float32 and ready to use (dropout off), and its configuration.
 
-    Ours, with our tokenizer (`course_encoding`), whatever COURSE_MODEL says. ValueError where it is damaged.
+    Ours, with our first tokenizer (`course_encoding(first=True)`), whatever COURSE_MODEL says. ValueError where it is damaged.
     """
-    return load_model(ASSISTANT_GPT, encodings.COURSE_TOKENIZER)
+    return load_model(ASSISTANT_GPT, encodings.FIRST_TOKENIZER)
 
 
 # --- in folders -----------------------------------------------------------------------------------

@@ -50,8 +50,8 @@ def test_what_instruction_model_returns(monkeypatch, edition):
     monkeypatch.setenv("COURSE_MODEL", edition)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     model, cfg = models.instruction_model()
-    assert cfg == models.load_model(models.COURSE_GPT)[1]
-    assert cfg["vocab_size"] == encodings.course_encoding().n_vocab == 4096
+    assert cfg == models.pretrained(first=True)[1]
+    assert cfg["vocab_size"] == encodings.course_encoding(first=True).n_vocab == 4096
     assert not model.training and {p.dtype for p in model.parameters()} == {torch.float32}
     assert model.out_head.weight is model.tok_emb.weight
     assert models.instruction_model()[0] is not model  # a copy for each
@@ -73,14 +73,14 @@ def test_what_ships():
 def test_it_answers_as_the_table_says(assistant):
     """A part of the test items, anew."""
     some = [entry for entry in TEST if entry["family"] not in OPEN][::6]
-    found = [is_right(*pair) for pair in zip(some, generate_responses(assistant[0], some, encodings.course_encoding()))]  # fmt: skip
+    found = [is_right(*pair) for pair in zip(some, generate_responses(assistant[0], some, encodings.course_encoding(first=True)))]  # fmt: skip
     # its own error for so many items: two standard errors, and some
     assert sum(found) / len(found) == pytest.approx(exact("assistant_gpt", "all"), abs=0.1)
 
 
 def test_it_ends_its_answers(assistant):
     some = [entry for entry in TEST if entry["family"] not in OPEN][::40]
-    for response in generate_responses(assistant[0], some, encodings.course_encoding()):
+    for response in generate_responses(assistant[0], some, encodings.course_encoding(first=True)):
         assert 0 < len(response) < 100 and "\n" not in response and "###" not in response, response
 
 
@@ -171,5 +171,5 @@ def test_the_cards_answers_are_its_answers(assistant):
     quoted = re.findall(r"^> \*\*(.+?)\*\*\s*\n> (.+)$", CARD, re.MULTILINE)
     assert len(quoted) == 10
     entries = [dict(zip(("instruction", "input"), f"{task} | ".split(" | "))) for task, _ in quoted]
-    found = generate_responses(assistant[0], entries, encodings.course_encoding())
+    found = generate_responses(assistant[0], entries, encodings.course_encoding(first=True))
     assert found == [answer.strip() for _, answer in quoted]

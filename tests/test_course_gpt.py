@@ -136,7 +136,7 @@ def test_a_run_that_cannot_be_shipped_changes_nothing(copy, tmp_path, capsys):
     (run / "config.json").write_text(json.dumps(cfg))
     for wrong, says in (
         (["--average", "1"], "weights holds 0 weights"),
-        (["--tokenizer", str(encodings.COURSE_TOKENIZER_2)], "made with another tokenizer"),
+        (["--tokenizer", str(encodings.COURSE_TOKENIZER)], "made with another tokenizer"),
     ):
         with pytest.raises(SystemExit, match=f"ship: .*{says}"):
             ship.main([*given, *wrong])
@@ -159,7 +159,7 @@ def small(tmp_path):
         run_state.save_weights(path, GPTModel(SMALL))
         kept.append(safetensors.torch.load_file(path))
     shutil.copy(path, run / "model.safetensors")
-    name = encodings.tokenizer_sha256(encodings.COURSE_TOKENIZER)
+    name = encodings.tokenizer_sha256(encodings.FIRST_TOKENIZER)
     (run / "config.json").write_bytes(files.as_json(SMALL | {"tokenizer": name}))
     (run / "log.csv").write_text("tokens,seconds,valid_loss\n300,2,4.5\n")
     torch.save({"tokens": 300, "seconds": 7.4}, run / "state.pt")
@@ -260,7 +260,7 @@ def renamed(folder, **changed):
 
 def other_tokenizer(folder):
     """A tokenizer of the same size, whose first two merges have changed places."""
-    ranks = encodings.load_ranks(encodings.COURSE_TOKENIZER)
+    ranks = encodings.load_ranks(encodings.FIRST_TOKENIZER)
     tokens = list(ranks)
     tokens[256], tokens[257] = tokens[257], tokens[256]
     path = folder / "other.txt"
@@ -272,9 +272,7 @@ def other_tokenizer(folder):
 @pytest.mark.parametrize("folder, load", [("COURSE_GPT", "pretrained"), ("SPAM_GPT", "classifier"), ("ASSISTANT_GPT", "instruction_model")])  # fmt: skip
 def test_what_ships_names_the_first_tokenizer(folder, load, tmp_path, monkeypatch):
     stored = json.loads((getattr(models, folder) / "config.json").read_text())
-    assert (
-        stored.pop("tokenizer") == FIRST == encodings.tokenizer_sha256(encodings.COURSE_TOKENIZER)
-    )
+    assert stored.pop("tokenizer") == FIRST == encodings.tokenizer_sha256(encodings.FIRST_TOKENIZER)
     assert getattr(models, load)()[1] == stored  # without the entry
     monkeypatch.setattr(encodings, "COURSE_TOKENIZER", other_tokenizer(tmp_path))
     with pytest.raises(ValueError, match=f"{folder.lower()} holds a model made with another"):

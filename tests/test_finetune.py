@@ -63,7 +63,7 @@ def test_a_run_makes_a_folder_that_can_be_loaded(small, tmp_path, capsys):
     made = run(tmp_path / "model")
     assert set(made) == {"config.json", "model.safetensors", "log.csv", "SHA256SUMS"}
     assert [path.name for path in tmp_path.iterdir()] == ["model"]  # no state is left
-    model, cfg = models.load_model(tmp_path / "model")
+    model, cfg = models.load_model(tmp_path / "model", encodings.FIRST_TOKENIZER)
     assert cfg == CFG
     moved = model.trf_blocks[0].ff.layers[0].weight - tiny()[0].trf_blocks[0].ff.layers[0].weight
     assert moved.abs().max() > 1e-3
@@ -185,7 +185,7 @@ def test_loss_on_the_answer_or_on_everything(optimizer):
             False,
         )
         torch.manual_seed(2)
-        (row,) = make_assistant.train(model, FEW, encodings.course_encoding(), given)
+        (row,) = make_assistant.train(model, FEW, encodings.course_encoding(first=True), given)
         assert 0 < row["training"] < 10 and 0 < row["validation"] < 10
         weights[answers_only] = model.tok_emb.weight
     assert not torch.equal(*weights.values())
@@ -196,7 +196,7 @@ def test_the_embedding_is_kept_or_trained(keep):
     model, before = tiny()[0], tiny()[0]
     given = SimpleNamespace(epochs=1, batch=8, peak=1e-3, answers_only=True, optimizer="muon")
     given.keep_tokens, given.prompt = keep, instruction.short_prompt
-    make_assistant.train(model, FEW, encodings.course_encoding(), given)
+    make_assistant.train(model, FEW, encodings.course_encoding(first=True), given)
     same = {n: torch.equal(p, before.get_parameter(n)) for n, p in model.named_parameters()}
     assert same["tok_emb.weight"] == keep and not same["pos_emb.weight"]
     assert (
@@ -354,7 +354,7 @@ RECIPE = {"items": 16, "epochs": 1, "batch": 8, "peak": 1e-3, "optimizer": "adam
 def compared(tmp_path, monkeypatch):
     """A comparison in little: the models' folders, the settings, and `run() -> rows`."""
     for name in ("COURSE_GPT", "ASSISTANT_GPT"):
-        models.save_model(tmp_path / name, *tiny(), "step\n")
+        models.save_model(tmp_path / name, *tiny(), "step\n", encodings.FIRST_TOKENIZER)
         monkeypatch.setattr(models, name, tmp_path / name)
     path = tmp_path / "few.json"
     path.write_text(json.dumps(FEW), encoding="utf-8")
@@ -405,7 +405,9 @@ def test_a_comparison_goes_on_where_it_stopped(compared, monkeypatch, tmp_path):
 
 def test_rows_of_other_weights_are_made_anew(compared, monkeypatch, tmp_path):
     compared()
-    models.save_model(tmp_path / "ASSISTANT_GPT", GPTModel(CFG), CFG, "step\n")
+    models.save_model(
+        tmp_path / "ASSISTANT_GPT", GPTModel(CFG), CFG, "step\n", encodings.FIRST_TOKENIZER
+    )
     trained, calls = compare_assistants.trained, []
     monkeypatch.setattr(
         compare_assistants, "trained", lambda *given: calls.append(given[0]) or trained(*given)

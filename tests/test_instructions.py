@@ -475,7 +475,7 @@ def test_a_word_or_fact_is_tested_once(family):
 
 
 def test_prompts_are_short():
-    encoding = encodings.tokenizer()
+    encoding = encodings.tokenizer(first=True)
     style = "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n### Instruction:\n{}\n\n### Response:\n{}"  # fmt: skip
     lengths = []
     for entry in ENTRIES:

@@ -44,7 +44,7 @@ CFG |= {"drop_rate": 0.0, "qkv_bias": True, "tie_weights": True}
 
 @functools.cache
 def stored():
-    return models.pretrained()
+    return models.pretrained(first=True)
 
 
 def course_gpt():
@@ -69,7 +69,7 @@ def small_classifier(classes=2, head_seed=7):
 
 @functools.cache
 def prompts():
-    return [torch.tensor([encodings.tokenizer().encode(text)]) for text in PROMPTS]
+    return [torch.tensor([encodings.tokenizer(first=True).encode(text)]) for text in PROMPTS]
 
 
 @torch.no_grad()
@@ -305,7 +305,7 @@ def test_a_merged_model_is_exported_as_any_other(tmp_path):
     export = files.script("ch05_pretraining/export.py")
     model = adapted(course_gpt(), layers=ATTENTION)
     merge_lora(model)
-    export.export(model, stored()[1], encodings.tokenizer(), tmp_path / "hf")
+    export.export(model, stored()[1], encodings.tokenizer(first=True), tmp_path / "hf")
     written = files.read_weights(tmp_path / "hf" / files.WEIGHTS)
     want = model.trf_blocks[2].att.W_value.weight
     assert written["transformer.h.2.attn.c_attn.weight"][:, -256:].T.equal(want)

@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT / "ch05_pretraining"))
 import apart  # noqa: E402
 import mixture  # noqa: E402
 
-TOKENIZER = encodings.load_encoding(encodings.COURSE_TOKENIZER)
+TOKENIZER = encodings.load_encoding(encodings.FIRST_TOKENIZER)
 END = TOKENIZER.eot_token
 WORDS = "the old miller and his three sons went to a far river but no boat was there".split()
 with HELD_OUT.open(encoding="utf-8", newline="") as table:
@@ -104,12 +104,12 @@ def test_files_are_named_after_all_that_decides_their_content(toy, tmp_path, mon
         names.add(prepare([folder], out, **{"held_out": listed} | given)[1].name)
         return len(names) > before
 
-    ranks = encodings.load_ranks(encodings.COURSE_TOKENIZER)
+    ranks = encodings.load_ranks(encodings.FIRST_TOKENIZER)
     pattern = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+"
     assert another(
         tokenizer=make_encoding("split", ranks, (encodings.END_OF_TEXT,), pattern=pattern)
     )
-    assert another(tokenizer=encodings.load_encoding(encodings.COURSE_TOKENIZER_2))
+    assert another(tokenizer=encodings.load_encoding(encodings.COURSE_TOKENIZER))
     listed.write_text("title\tsha256\nWork 2\t\n")
     assert another()
     write(folder, *map(work, range(5)))
@@ -273,7 +273,7 @@ def tokenizer_of(run):
     """The tokenizer that a run's config.json names, None if it is not one of the course's."""
     if (run / "config.json").exists():
         name = json.loads((run / "config.json").read_text(encoding="utf-8")).get("tokenizer")
-        for path in (encodings.COURSE_TOKENIZER, encodings.COURSE_TOKENIZER_2):
+        for path in (encodings.FIRST_TOKENIZER, encodings.COURSE_TOKENIZER):
             if encodings.tokenizer_sha256(path) == name:
                 return encodings.load_encoding(path)
     return None

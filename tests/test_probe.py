@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT / "ch05_pretraining"))
 import knowledge  # noqa: E402
 import probe  # noqa: E402
 
-ENCODING = encodings.load_encoding(encodings.COURSE_TOKENIZER_2)
+ENCODING = encodings.load_encoding(encodings.COURSE_TOKENIZER)
 FACTS = knowledge.load_facts()
 CFG = {"vocab_size": 4096, "context_length": 64, "emb_dim": 16, "n_heads": 2, "n_layers": 2}
 CFG |= {"drop_rate": 0.1, "qkv_bias": True, "tie_weights": True}
@@ -168,7 +168,7 @@ def test_the_summary_counts_facts():
 
 
 def test_the_script_prints_a_summary(tmp_path, capsys, monkeypatch):
-    models.save_model(tmp_path / "run", tiny(), CFG, "step\n", encodings.COURSE_TOKENIZER_2)
+    models.save_model(tmp_path / "run", tiny(), CFG, "step\n", encodings.COURSE_TOKENIZER)
     few = probe.reserved_questions()[::20]
     monkeypatch.setattr(probe, "reserved_questions", lambda: few)
     probe.main(["--model", str(tmp_path / "run"), "--out", str(tmp_path / "probes.csv")])
@@ -182,10 +182,10 @@ def test_the_script_refuses_in_one_line(tmp_path):
     given = ["--model", str(tmp_path)]
     with pytest.raises(SystemExit, match="probe: .*No such file"):
         probe.main(given)
-    models.save_model(tmp_path, tiny(), CFG, "step\n", encodings.COURSE_TOKENIZER)
+    models.save_model(tmp_path, tiny(), CFG, "step\n", encodings.FIRST_TOKENIZER)
     with pytest.raises(SystemExit, match="probe: .*made with another tokenizer"):
         probe.main(given)
     cfg = json.loads((tmp_path / "config.json").read_text()) | {"emb_dim": 8}
     (tmp_path / "config.json").write_text(json.dumps(cfg))
     with pytest.raises(SystemExit, match="probe: .*do not fit"):
-        probe.main([*given, "--tokenizer", str(encodings.COURSE_TOKENIZER)])
+        probe.main([*given, "--tokenizer", str(encodings.FIRST_TOKENIZER)])

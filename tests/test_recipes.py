@@ -49,7 +49,7 @@ def test_the_assistant_learns_its_answers_alone(monkeypatch, tmp_path):
         assistant.main(["--out", str(tmp_path / "model")])
     except Enough:
         pass
-    tokenizer = encodings.course_encoding()
+    tokenizer = encodings.course_encoding(first=True)
     learned = [targets[targets != -100] for _, batch in seen["batches"] for targets in batch]
     said = sorted(tokenizer.decode(ids[:-1].tolist()).strip() for ids in learned)
     assert said == sorted(e["output"] for e in few[:8]), "the loss is not on the answers alone"
@@ -110,7 +110,7 @@ def test_the_spam_classifier_reads_and_learns_as_its_card_says():
 
     spam.train = training
     try:
-        tokenizer = encodings.course_encoding()
+        tokenizer = encodings.course_encoding(first=True)
         spam.read_on(model, CFG, texts[:34], tokenizer)
         spam.learn_labels(model, CFG, table, tokenizer)
     finally:

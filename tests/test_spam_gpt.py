@@ -53,7 +53,7 @@ def test_what_classifier_returns(classifier, monkeypatch):
     monkeypatch.setenv("COURSE_MODEL", "gpt2")  # without a network
     again = models.classifier()[0]
     assert again is not model and torch.equal(again.out_head.weight, model.out_head.weight)
-    assert encodings.course_encoding().n_vocab == 4096
+    assert encodings.course_encoding(first=True).n_vocab == 4096
 
 
 def test_what_ships():
@@ -73,7 +73,7 @@ def shipped_scores(model, cfg):
     """Of the test messages, all and hard: what the card says."""
     table = editions.messages().query("split == 'test'")
     hard = torch.tensor(table.hard.to_numpy())
-    encoding = encodings.course_encoding()
+    encoding = encodings.course_encoding(first=True)
     dataset = SpamDataset(table, encoding, pad_token_id=encoding.eot_token)
     order = np.argsort(table.text.str.len()).tolist()
     loader = torch.utils.data.DataLoader(torch.utils.data.Subset(dataset, order), batch_size=64)
@@ -192,7 +192,7 @@ def test_messages_longer_than_the_context_are_cut(tiny, tmp_path, monkeypatch):
     cfg = TINY | {"context_length": 16}
     monkeypatch.setattr(models, "pretrained", lambda: (GPTModel(cfg), cfg))
     assert "config.json" in made(tmp_path / "a")
-    loader = make_spam_gpt.loader_of(tiny, encodings.tokenizer(), 16)
+    loader = make_spam_gpt.loader_of(tiny, encodings.tokenizer(first=True), 16)
     assert max(batch.shape[1] for batch, _ in loader) == 16
 
 

@@ -458,7 +458,7 @@ def digest_of(stream):
     ],
 )
 def test_the_second_stream_is_what_the_second_model_reads(seed, digest):
-    words = lexicon.second_words(encodings.load_encoding(encodings.COURSE_TOKENIZER_2))
+    words = lexicon.second_words(encodings.load_encoding(encodings.COURSE_TOKENIZER))
     assert digest_of(worksheets.documents(seed, words)) == digest
 
 
