@@ -6,7 +6,8 @@
 Each probe is the start of a sentence in a wording that no training text contains. Its four completions are answers
 of the same relation, of about as many tokens and about as frequent; a model that knows nothing gets one in four right.
 There are two controls. Facts that were left out of all training must stay at chance. And in each probe another subject
-takes the subject's place: what is still chosen then is chosen for other reasons than the subject (`exchanged`).
+takes the subject's place: what is still chosen then is chosen for other reasons than the subject (`exchanged`). What a
+model has by heart, in a wording that it has read, is a column beside them (`read`).
 """
 
 if __name__ == "__main__":  # first of all: what follows takes seconds to import
@@ -17,8 +18,9 @@ if __name__ == "__main__":  # first of all: what follows takes seconds to import
 import argparse
 import math
 import random
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import experiment
@@ -89,7 +91,8 @@ def asked(model, encoding, facts: Iterable[Fact], among=None, seed: int = 123,
     """A row for each probe of each fact: whether the right answer wins, by the sum and by the mean over tokens.
 
     The wrong ones are answers of `among` (default: of these facts). `exchange` adds a column `exchanged`: whether the
-    same answer wins, by the mean, when the probe names another subject.
+    same answer wins, by the mean, when the probe names another subject; and `read`: whether it wins in a wording of the
+    training, where the relation has one that ends with the answer.
     """
     facts = list(facts)
     among = among or facts
@@ -102,7 +105,7 @@ def asked(model, encoding, facts: Iterable[Fact], among=None, seed: int = 123,
             right = words.index(fact.answer)
             ends = [encoding.encode_ordinary(f" {word}") for word in words]
 
-            def chosen(prompt):
+            def chosen(prompt, ends=ends):
                 """Whether the right one wins, by the sum and by the mean."""
                 start = [encoding.eot_token, *encoding.encode_ordinary(prompt)]
                 sums = log_probabilities(model, [start] * len(ends), ends)
@@ -116,8 +119,25 @@ def asked(model, encoding, facts: Iterable[Fact], among=None, seed: int = 123,
                 if exchange:
                     other = Fact(fact.relation, fact.family, other_subject(fact, among, words, rng), fact.answer)  # fmt: skip
                     row["exchanged"] = chosen(knowledge.probes(other)[number][0])[1]
+                    if number < len(read := read_wordings(fact)):
+                        prompt, phrase = read[number]
+                        phrases = [encoding.encode_ordinary(f" {phrase(word)}") for word in words]
+                        row["read"] = chosen(prompt, phrases)[1]
                 rows.append(row)
     return pd.DataFrame(rows)
+
+
+def read_wordings(fact: Fact) -> list[tuple[str, Callable]]:
+    """Starts of sentences as the training has them, and what an answer is there: itself, or with its article."""
+    found = []
+    for wording in fact.wordings:
+        ending = re.search(r"\{(a?)1\}\.?$", wording)
+        if ending and wording.count("1}") == 1 and re.search(r"\{[aAC]?0\}", wording):
+            start = knowledge.fill(
+                wording[: ending.start()].rstrip(), fact, fact.subject, fact.answer
+            )
+            found.append((start, knowledge.with_article if ending[1] else str))
+    return found
 
 
 def left_out() -> list[Fact]:
@@ -131,8 +151,8 @@ def reserved_questions() -> list[Fact]:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Right answers by family: facts, shares, a 95 % interval from the means of facts, and `exchanged` if it is there."""
-    shares = [name for name in ("by_sum", "by_mean", "exchanged") if name in table]
+    """Right answers by family: facts, shares, a 95 % interval from the means of facts; `exchanged` and `read` if they are there."""
+    shares = [name for name in ("by_sum", "by_mean", "exchanged", "read") if name in table]
     groups = table.groupby(["family", "relation", "subject"])[shares].mean().groupby("family")
     mean, count = groups.mean(), groups.by_mean.count()
     error = 1.96 * groups.by_mean.std() / count**0.5

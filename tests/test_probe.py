@@ -119,6 +119,17 @@ def test_kinds_that_are_true_too_are_no_wrong_answers():
     assert "animal" not in drawn and len(drawn) >= 3
 
 
+def test_wordings_that_were_read_end_with_the_answer():
+    found = 0
+    for fact in probe.reserved_questions():
+        for start, phrase in probe.read_wordings(fact):
+            told = {knowledge.fill(w, fact, fact.subject, fact.answer).rstrip(".") for w in fact.wordings if "p0" not in w.lower()}  # fmt: skip
+            assert f"{start} {phrase(fact.answer)}" in told
+            assert not {start} & {prompt for prompt, _ in knowledge.probes(fact)}
+            found += 1
+    assert found > 500
+
+
 def test_another_subject_has_another_answer():
     for fact in probe.reserved_questions():
         rng = random.Random(1)
@@ -192,7 +203,7 @@ def test_the_summary_counts_facts():
     assert found.loc["facts"].tolist() == [2, 0.5, 0.5, -0.48, 1.48]
     assert found.loc["left out"].tolist() == [2, 0, 1, 1, 1]
     more = probe.summary(pd.DataFrame(rows).assign(exchanged=[0, 1, 0, 0, 1, 1]))
-    assert more.exchanged.tolist() == [0.25, 1]
+    assert more.exchanged.tolist() == [0.25, 1] and "read" not in more
 
 
 # --- the script ---
