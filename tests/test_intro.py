@@ -197,18 +197,16 @@ def test_without_smoothing_a_dead_end_is_an_error_that_says_so():
 
 def test_an_answer_is_continued_where_the_model_would_write_it():
     """`continues` reads all prompts at once; `complete` writes one token after another."""
-    prompts = [
-        "tree -> trees\n" * 3 + "tree ->",
-        "tree -> trees\nking ->",
-        "The old man said",
-    ]
-    answers = ["trees", "kings", "that he was"]
+    nouns = ["tree", "king", "dog", "bell", "house"]
+    examples = "".join(f"{noun} -> {noun}s\n" for noun in nouns)
+    prompts = [f"{examples}{noun} ->" for noun in nouns] + ["The old man said"]
+    answers = [f"{noun}s" for noun in nouns] + ["that he was"]
     greedy = [
         demo.complete(prompt, 8, temperature=0)[len(prompt) :].startswith(f" {answer}\n")
         for prompt, answer in zip(prompts, answers)
     ]
     assert demo.continues(prompts, answers) == greedy
-    assert greedy[0] and not greedy[2]
+    assert any(greedy) and not greedy[-1]
 
 
 def test_the_worksheets_have_the_practiced_layout_and_not_the_controls():
