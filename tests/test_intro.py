@@ -191,18 +191,14 @@ ROOT = editions.ROOT
 
 def test_an_answer_is_continued_where_the_model_would_write_it():
     """`continues` reads all prompts at once; `complete` writes one token after another."""
-    prompts = [
-        "tree -> trees\nking -> kings\ntree ->",
-        "tree -> trees\nking ->",
-        "The old man said",
-    ]
-    answers = ["trees", "kings", "that he was"]
-    greedy = [
-        demo.complete(prompt, 8, temperature=0)[len(prompt) :].startswith(f" {answer}\n")
-        for prompt, answer in zip(prompts, answers)
-    ]
+    lists = "cat -> cats\ncat -> cats\ncat ->", "tree -> trees\nking -> kings\ntree ->"
+    prompts = [*lists, *lists, "The old man said"]
+    written = [demo.complete(prompt, 12, temperature=0)[len(prompt) :] for prompt in prompts]
+    lines = [text.partition("\n")[0].strip() for text in written[:2]]  # what it writes there itself
+    answers = [*lines, "no cat", "no tree", "that he was"]
+    greedy = [text.startswith(f" {answer}\n") for text, answer in zip(written, answers)]
     assert demo.continues(prompts, answers) == greedy
-    assert greedy[0] and not greedy[2]
+    assert greedy[0] and not any(greedy[2:4])
 
 
 def test_the_worksheets_have_the_practiced_layout_and_not_the_control():

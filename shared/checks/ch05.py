@@ -611,9 +611,8 @@ def losses_on_text(answer):
         told = " and ".join(f"{loss:.4f}" for loss in want)
         raise Verdict(f"the losses are {told}; you say {got[0]:.4f} and {got[1]:.4f}")
     course_gpt, _ = models.load_model(models.COURSE_GPT)
-    ranks = encodings.load_ranks(encodings.COURSE_TOKENIZER)
     story = editions.STORY.read_text(encoding="utf-8")
-    first, last = answer(course_gpt, make_encoding("course-gpt", ranks), story)
+    first, last = answer(course_gpt, encodings.course_encoding(), story)
     return (
         "the loss of an average target, in each part, from a model in any mode; course-gpt on the "
         f"story: {first:.2f} in its first nine tenths, {last:.2f} in its last tenth"
