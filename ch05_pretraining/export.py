@@ -15,6 +15,7 @@ if __name__ == "__main__":  # first of all: what follows takes seconds to import
 
 import argparse
 import json
+import re
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -25,13 +26,19 @@ import torch
 
 from shared import encodings, models
 from shared.assets import AssetError
-from shared.encodings import END_OF_TEXT, visible_bytes
+from shared.encodings import END_OF_TEXT, GPT2_PATTERN, visible_bytes
 from shared.files import WEIGHTS, landing_folder, write_sums, written_by
 from shared.gpt_model import GPTModel
 from shared.pretraining import gpt2_views
 from shared.text_data import merge_pair
 
 WRITER = "ch05_pretraining/export.py"
+
+# Parts of a split pattern that tiktoken's regular expressions and those of Hugging Face's tokenizers (Oniguruma) read
+# alike: letters, classes, groups, looking ahead. Elsewhere they differ: (?i) and \w, for instance.
+ALIKE = (
+    r"[^\\(\[{]|\\p\{[LN]\}|\\[sS]|\((?:\?[:=!])?(?!\?)|\[\^?(?:[^\\\[\]&]|\\p\{[LN]\}|\\[sS])+\]"
+)
 
 
 def two_parts(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
@@ -48,8 +55,20 @@ def two_parts(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
     return parts[0], parts[1]
 
 
+def split_in_two_steps(pattern: str) -> dict:
+    """The pre_tokenizer of a pattern that is not GPT-2's: text is cut by it first, then written as visible bytes.
+
+    ValueError for a pattern that other programs may read otherwise.
+    """
+    if not re.fullmatch(f"(?:{ALIKE})+", pattern):
+        raise ValueError(f"the split pattern {pattern!r} may mean something else to other programs")
+    cut = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    look = {"add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+    return {"type": "Sequence", "pretokenizers": [cut, {"type": "ByteLevel"} | look]}
+
+
 def tokenizer_json(encoding: tiktoken.Encoding) -> dict:
-    """The content of tokenizer.json for a byte-level BPE with one special token, and the encoding's split pattern."""
+    """The content of tokenizer.json for a byte-level BPE with one special token, and its own split pattern."""
     letter, end = visible_bytes(), encoding.eot_token
     ranks = {encoding.decode_single_token_bytes(i): i for i in range(end)}
     if encoding.n_vocab != end + 1:
@@ -61,18 +80,12 @@ def tokenizer_json(encoding: tiktoken.Encoding) -> dict:
     merged = [token for token in ranks if len(token) > 1]
     look = {"add_prefix_space": False, "trim_offsets": False, "use_regex": True}
     byte_level = {"type": "ByteLevel"} | look  # use_regex: GPT-2's split pattern
-    if encoding._pat_str == encodings.GPT2_PATTERN:
-        split = byte_level
-    else:
-        pattern = {"Regex": encoding._pat_str}
-        chunks = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
-        parts = [chunks, byte_level | {"use_regex": False}]
-        split = {"type": "Sequence", "pretokenizers": parts}
+    gpt2s = encoding._pat_str == GPT2_PATTERN
     special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     return {
         "version": "1.0",
         "added_tokens": [{"id": end, "content": END_OF_TEXT, "special": True} | special],
-        "pre_tokenizer": split,
+        "pre_tokenizer": byte_level if gpt2s else split_in_two_steps(encoding._pat_str),
         "post_processor": None,
         "decoder": byte_level,
         "model": {
@@ -96,8 +109,12 @@ def gpt2_weights(model: GPTModel) -> dict[str, torch.Tensor]:
     return found if tied else found | {"lm_head.weight": head}
 
 
-def configurations(cfg: dict, dtype: torch.dtype, end: int) -> dict[str, dict]:
+def configurations(cfg: dict, dtype: torch.dtype, encoding: tiktoken.Encoding) -> dict[str, dict]:
     """The small files: what the model is, how it writes, what its tokenizer is called."""
+    end = encoding.eot_token
+    gpt2s = (
+        encoding._pat_str == GPT2_PATTERN
+    )  # by which GPT2Tokenizer cuts, whatever tokenizer.json says
     ends = {"bos_token_id": end, "eos_token_id": end}
     rates = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), cfg["drop_rate"])
     model = {
@@ -114,7 +131,7 @@ def configurations(cfg: dict, dtype: torch.dtype, end: int) -> dict[str, dict]:
         "dtype": str(dtype).removeprefix("torch."),
     }
     tokenizer = {
-        "tokenizer_class": "GPT2Tokenizer",
+        "tokenizer_class": "GPT2Tokenizer" if gpt2s else "PreTrainedTokenizerFast",
         "model_max_length": cfg["context_length"],
         "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,
@@ -134,7 +151,7 @@ def export(model: GPTModel, cfg: dict, encoding: tiktoken.Encoding, folder: Path
     if encoding.n_vocab != cfg["vocab_size"]:
         have = f"the tokenizer has {encoding.n_vocab:,} tokens"
         raise ValueError(f"{have}, the model {cfg['vocab_size']:,}: they do not belong together")
-    files = configurations(cfg, model.tok_emb.weight.dtype, encoding.eot_token)
+    files = configurations(cfg, model.tok_emb.weight.dtype, encoding)
     files["tokenizer.json"] = tokenizer_json(encoding)
     with landing_folder(folder) as scratch:
         weights = scratch / WEIGHTS

@@ -1,12 +1,12 @@
-"""Put a finished run of pretrain.py into the course, and print what the model card says of it.
+"""Put a finished run of pretrain.py into the course, and write down what the model card says of it.
 
-    python ch05_pretraining/ship.py --runs RUN --corpus FOLDER --valid FOLDER --average 4
-    python ch05_pretraining/ship.py --corpus FOLDER --valid FOLDER --out FOLDER --tokenizer FILE
+    python ch05_pretraining/ship.py --runs RUN --corpus FOLDER --valid FOLDER --average 3 \\
+        --compare ch05_pretraining/first_gpt --card ch05_pretraining/course_gpt_card.md
 
 Of several runs each began with the model of the one before. The first FOLDER is their corpus: its held-out works
-are measured one by one and together; of the second, each file is. What ships are the last weights, or the mean of
-those at the last rows of the log (Izmailov and others, 2018, "Averaging weights leads to wider optima"). Without runs
-the model in --out is measured again, on the same bytes.
+are measured one by one; of the second, each file is. Another model of ours can be measured on the same bytes.
+What ships are the last weights, or the mean of those at the last rows of the log (Izmailov and others, 2018,
+"Averaging weights leads to wider optima"). The card is a template that card.py fills in.
 """
 
 if __name__ == "__main__":  # first of all: what follows takes seconds to import
@@ -17,12 +17,15 @@ if __name__ == "__main__":  # first of all: what follows takes seconds to import
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import card
 import induction
 import measuring
 import numpy as np
 import pandas as pd
+import samples
 import torch
 from mixture import vocabulary
 from names import ordinary_tokens
@@ -30,15 +33,8 @@ from names import ordinary_tokens
 from shared import encodings, files, models
 from shared.corpus import HELD_OUT, Document, read_documents, split_held_out
 from shared.files import seal
-from shared.gpt_model import GPTModel, generate_text_cached
+from shared.gpt_model import GPTModel
 from shared.pretraining import bits_per_byte
-
-PROMPTS = [
-    "Once upon a time", "The old man", "My name is", "Last summer we", "The phone rang",
-    "To make bread, you", "A dog is", "She opened the door and", "In the morning", "We were late because",
-]  # fmt: skip
-
-MEASURES = "measures.csv"
 
 
 def joined_log(runs: list[Path]) -> pd.DataFrame:
@@ -94,74 +90,94 @@ def texts_of(place: Path) -> dict[str, list[Document]]:
     return {path.name.partition(".")[0]: read_documents(path) for path in paths}
 
 
+def tokenizer_of(folder: Path) -> Path:
+    """The file of the tokenizer that a model's config.json names; ValueError for one that the course does not have."""
+    name = json.loads((folder / files.CONFIG).read_text(encoding="utf-8")).get("tokenizer")
+    for path in (encodings.COURSE_TOKENIZER, encodings.FIRST_TOKENIZER):
+        if encodings.tokenizer_sha256(path) == name:
+            return path
+    raise ValueError(f"{folder} names no tokenizer of the course: {name}")
+
+
+def measured(model, tokenizer, context: int, groups: dict[str, dict[str, list[Document]]],
+             passages: list[str]) -> Iterator[tuple[str, str]]:  # fmt: skip
+    """`(measure, value)`: bits per byte of each text, and of each group together; then the two measures of copying."""
+    counts = torch.tensor([len(token) for token in vocabulary(tokenizer)])
+    end = [tokenizer.eot_token]
+    for group, texts in groups.items():
+        found = []
+        for name, documents in texts.items():
+            parts = [(*tokenizer.encode_ordinary(document.text), *end) for document in documents]
+            ids = np.array(end + [i for part in parts for i in part], dtype=np.uint16)
+            nats, _, size = measuring.evaluate(model, ids, counts, min(context, len(ids) - 1))
+            found.append((nats, size))
+            yield f"bits per byte: {name}", f"{bits_per_byte(nats, size):.3f}"
+        if found:
+            nats, size = map(sum, zip(*found))
+            yield f"bits per byte: {group}", f"{bits_per_byte(nats, size):.3f}"
+    ids = ordinary_tokens(tokenizer)
+    yield "repeated random tokens", f"{induction.repeated_tokens(model, ids):.1%}"
+    names = induction.returning_names(model, tokenizer, passages, context)
+    yield f"returning invented names, {len(passages)} passages", f"{names:.1%}"
+
+
 def report(
     folder: Path,
     corpus: Path,
     valid: list[Path],
     held_out: Path = HELD_OUT,
-    tokenizer_file: Path = encodings.COURSE_TOKENIZER,
+    compare: list[Path] = (),
+    read: list[Path] = (),
 ) -> None:
-    """Bits per byte of each work held out and each further file, the copying measures, greedy continuations.
+    """Measure the model of a folder, and others on the same texts, into measures.csv; its greedy text into samples.md.
 
-    What is measured goes into measures.csv, too, beside the weights that it was measured with.
+    `read`: the token files that it was trained on.
     """
-    rows = []
-
-    def say(value: str, measure: str) -> None:
-        print(f"{value} {measure}", flush=True)
-        rows.append((measure, value))
-
-    model, cfg = models.load_model(folder, tokenizer_file)
-    tokenizer = encodings.load_encoding(tokenizer_file)  # whatever the edition
-    context = cfg["context_length"]
-    counts = torch.tensor([len(token) for token in vocabulary(tokenizer)])
-    end = [tokenizer.eot_token]
     _, unseen = split_held_out(read_documents(corpus), held_out)
-    groups = {"the works held out": {work.title: [work] for work in unseen}}
-    groups |= {"the further texts": texts for place in valid if (texts := texts_of(place))}
-    for group, measured in groups.items():
-        total = np.zeros(2)
-        for name, documents in measured.items():
-            ids = end + [
-                i for work in documents for i in (*tokenizer.encode_ordinary(work.text), *end)
-            ]
-            ids = np.array(ids, dtype=np.uint16)
-            nats, _, size = measuring.evaluate(model, ids, counts, min(context, len(ids) - 1))
-            total += nats, size
-            say(f"{bits_per_byte(nats, size):.3f}", f"bits per byte: {name}")
-        say(f"{bits_per_byte(*total):.3f}", f"bits per byte together: {group}")
-    ids = ordinary_tokens(tokenizer)
-    passages = induction.passages_with_names([work.text for work in unseen], tokenizer)
-    say(f"{induction.repeated_tokens(model, ids):.1%}", "repeated random tokens")
-    names = induction.returning_names(model, tokenizer, passages, context)
-    say(f"{names:.1%}", f"returning invented names, {len(passages)} passages")
-    weights = files.sha256(folder / files.WEIGHTS)[:12]
-    table = pd.DataFrame(rows, columns=["measure", "value"]).assign(weights=weights)
-    table.to_csv(folder / MEASURES, index=False, lineterminator="\n")
-    seal(folder / MEASURES)
-    for prompt in PROMPTS:
-        start = torch.tensor([tokenizer.encode(prompt)])
-        print("---", tokenizer.decode(generate_text_cached(model, start, 60, context)[0].tolist()))
+    further = {name: documents for place in valid for name, documents in texts_of(place).items()}
+    groups = {card.WORKS: {work.title: [work] for work in unseen}, card.TODAY: further}
+    rows, passages = [], None
+    for place in (folder, *compare):
+        model, cfg = models.load_model(place, tokenizer_of(place))
+        tokenizer = encodings.load_encoding(tokenizer_of(place))  # whatever the edition
+        if passages is None:  # the same ones for all
+            texts = samples.report(samples.greedy(model, tokenizer, cfg["context_length"]), tokenizer, read)  # fmt: skip
+            passages = induction.passages_with_names([work.text for work in unseen], tokenizer)
+        weights = files.sha256(place / files.WEIGHTS)[:12]
+        for measure, value in measured(model, tokenizer, cfg["context_length"], groups, passages):
+            print(f"{place.name}: {value} {measure}", flush=True)
+            rows.append((place.name, measure, value, weights))
+    table = pd.DataFrame(rows, columns=["model", "measure", "value", "weights"])
+    files.write_table(folder / card.MEASURES, table)
+    with files.landing(folder / card.SAMPLES) as file:
+        file.write(texts.encode())
+    for name in (card.MEASURES, card.SAMPLES):
+        seal(folder / name)
+    print(texts)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
-    add("--runs", type=Path, nargs="+", default=[], help="--out of pretrain.py")
+    add("--runs", type=Path, nargs="+", required=True, help="--out of pretrain.py")
     add("--corpus", type=Path, required=True)
     add("--held-out", type=Path, default=HELD_OUT, help="list of works kept for validation")
     add("--valid", type=Path, nargs="+", default=[], help="further texts: folders or files")
     add("--average", type=int, metavar="K", help="ship the mean of the last K weights of RUN")
     add("--tokenizer", type=Path, default=encodings.COURSE_TOKENIZER, help="that of the runs")
+    add("--compare", type=Path, nargs="+", default=[], metavar="FOLDER", help="further models")
+    add("--card", type=Path, metavar="TEMPLATE", help="fill it in, as the folder's README.md")
     add("--out", type=Path, default=models.COURSE_GPT)
     options = parser.parse_args(arguments)
+    out = options.out
     try:
-        if options.runs:
-            ship(options.runs, options.out, options.average, options.tokenizer)
-        size = sum(path.stat().st_size for path in options.out.iterdir()) / 1e6
-        print(f"{options.out}: {size:.1f} MB")
-        given = options.corpus, options.valid, options.held_out, options.tokenizer
-        report(options.out, *given)
+        ship(options.runs, out, options.average, options.tokenizer)
+        size = sum(path.stat().st_size for path in out.iterdir()) / 1e6
+        print(f"{out}: {size:.1f} MB")
+        read = sorted(path for run in options.runs for path in run.glob("train-*.npy"))
+        report(out, options.corpus, options.valid, options.held_out, options.compare, read)
+        if options.card:
+            card.write(options.card, out)
     except (ValueError, OSError) as error:
         sys.exit(f"ship: {error}")
 

@@ -50,7 +50,7 @@ def test_what_instruction_model_returns(monkeypatch, edition):
     monkeypatch.setenv("COURSE_MODEL", edition)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     model, cfg = models.instruction_model()
-    assert cfg == models.pretrained(first=True)[1]
+    assert cfg == models.load_model(models.FIRST_GPT, encodings.FIRST_TOKENIZER)[1]
     assert cfg["vocab_size"] == encodings.course_encoding(first=True).n_vocab == 4096
     assert not model.training and {p.dtype for p in model.parameters()} == {torch.float32}
     assert model.out_head.weight is model.tok_emb.weight

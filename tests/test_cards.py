@@ -19,10 +19,12 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CARDS = {
     folder: (folder / "README.md").read_text(encoding="utf-8")
-    for folder in (models.COURSE_GPT, models.SPAM_GPT, models.ASSISTANT_GPT)
+    for folder in (models.COURSE_GPT, models.FIRST_GPT, models.SPAM_GPT, models.ASSISTANT_GPT)
 }
-COURSE, SPAM, ASSISTANT = CARDS.values()
-LOG = pd.read_csv(models.COURSE_GPT / "log.csv")
+COURSE, FIRST, SPAM, ASSISTANT = CARDS.values()
+LOG = pd.read_csv(models.FIRST_GPT / "log.csv")
+(card,) = scripts(ROOT / "ch05_pretraining", "card")
+TEMPLATE = ROOT / "ch05_pretraining" / "course_gpt_card.md"
 
 
 def parameters(folder):
@@ -153,12 +155,63 @@ def test_a_card_says_the_architecture(folder):
     says(CARDS[folder], folder.name, f"context {cfg['context_length']}")
 
 
-# --- course_gpt ---
+# --- course_gpt: its card is filled in by card.py from the files beside it ---
 
 
-def test_the_curve_is_the_log():
+def test_the_card_is_what_card_py_makes_of_the_files():
+    """`python ch05_pretraining/card.py TEMPLATE FOLDER` writes it again."""
+    assert card.filled(TEMPLATE, models.COURSE_GPT) == COURSE
+
+
+def test_the_template_has_a_place_for_all_that_a_longer_run_changes():
+    text = TEMPLATE.read_text(encoding="utf-8")
+    for name in card.values(models.COURSE_GPT):
+        assert f"{{{{{name}}}}}" in text, name
+
+
+def test_the_card_names_the_recipe_of_the_script():
+    """Every option of the command is one of pretrain.py's; the shares are those of the table, and make 100 per cent."""
+    (command,) = re.findall(r"pretrain\.py \\\n(.*?)\n```", COURSE, re.DOTALL)
+    script = (ROOT / "ch05_pretraining" / "pretrain.py").read_text(encoding="utf-8")
+    for option in re.findall(r"--[a-z-]+", command):
+        assert f'"{option}"' in script, option
+    given = {name: float(share) for name, share in re.findall(r"(\w+)\.txt\.gz=([\d.]+)", command)}
+    given |= {name: round(100 * float(share)) for name, share in re.findall(r"--(worksheets|knowledge) (\S+)", command)}  # fmt: skip
+    rows = cells(COURSE, "| source | share | million tokens there are | what |")
+    said = {row[0]: float(row[1].removesuffix(" %")) for row in rows}
+    assert said == given and sum(said.values()) == pytest.approx(100)
+
+
+def test_the_card_names_every_source_with_its_licence():
+    rows = cells(COURSE, "| file | source | licence | repository @ commit | documents |")
+    files_read = {row[0] for row in cells(COURSE, "| source | share | million tokens there are | what |")}  # fmt: skip
+    assert {row[0] for row in rows} == files_read - {"tales", "young", "worksheets", "knowledge"}
+    allowed = ("CC0", "CC BY ", "MIT", "BSD", "public domain", "Unlicense")
+    for file, source, licence, place, documents in rows:
+        assert licence.startswith(allowed), f"{source}: {licence}"
+        assert not re.search(r"SA|NC|ND", licence), f"{source}: {licence}"
+        assert re.fullmatch(r"\S+/\S+ @ [0-9a-f]{10}", place) and int(documents.replace(",", ""))
+    says(COURSE, "course_gpt", "CC0 1.0 for the weights, as far as we hold any rights")
+
+
+def test_both_models_stand_in_one_table():
+    table = pd.read_csv(models.COURSE_GPT / card.MEASURES, dtype=str)
+    folders = {folder.name: folder for folder in (models.COURSE_GPT, models.FIRST_GPT)}
+    for name, rows in table.groupby("model"):
+        assert set(rows.weights) == {files.sha256(folders.pop(name) / files.WEIGHTS)[:12]}, name
+    assert not folders, "measures.csv has not measured all: run ship.py with --compare"
+    first = dict(table[table.model == models.FIRST_GPT.name][["measure", "value"]].values)
+    for name, value in cells(FIRST, "| held out | bits per byte |"):
+        there = float(first[f"bits per byte: {name}"])
+        assert there == pytest.approx(float(value), abs=0.04), name  # windows start elsewhere
+
+
+# --- first_gpt ---
+
+
+def test_the_first_models_curve_is_the_log():
     head = "| million tokens | bits per byte | random tokens copied | names copied |"
-    for row in cells(COURSE, head):
+    for row in cells(FIRST, head):
         million = float(row[0])
         found = LOG.iloc[(LOG.tokens / 1e6 - million).abs().argmin()]
         logged = [
@@ -167,13 +220,13 @@ def test_the_curve_is_the_log():
             f"{found.repeated_tokens:.0%}".replace("%", " %"),
             f"{found.returning_names:.0%}".replace("%", " %"),
         ]
-        assert row == logged, "course_gpt/README.md, the curve: log.csv says " + ", ".join(logged)
+        assert row == logged, "first_gpt/README.md, the curve: log.csv says " + ", ".join(logged)
 
 
-def test_the_card_says_what_the_log_says():
+def test_the_first_models_card_says_what_the_log_says():
     last = LOG.iloc[-1]
-    says(COURSE, "course_gpt", f"**{last.bits_per_byte:.3f}**", f"{last.seconds / 3600:.1f} hours")
-    runs = [row for row in cells(COURSE, "| run | tokens | worksheets | peak learning rate | seed |")]  # fmt: skip
+    says(FIRST, "first_gpt", f"**{last.bits_per_byte:.3f}**", f"{last.seconds / 3600:.1f} hours")
+    runs = [row for row in cells(FIRST, "| run | tokens | worksheets | peak learning rate | seed |")]  # fmt: skip
     millions = [float(row[1].split("M")[0]) for row in runs]
     assert sum(millions) == pytest.approx(last.tokens / 1e6, abs=0.1), "tokens of the runs"
     starts = [sum(millions[:i]) * 1e6 for i in range(3)] + [math.inf]
@@ -184,23 +237,23 @@ def test_the_card_says_what_the_log_says():
         assert most == pytest.approx(float(row[3]), rel=0.3), f"peak learning rate of run {row[0]}"
     for million in ("9M", "25M"):
         found = LOG.iloc[(LOG.tokens / 1e6 - float(million[:-1])).abs().argmin()]
-        part = COURSE.partition("this one ")[2].partition("\n")[0]
-        says(part, f"course_gpt, after {million}", f"{found.bits_per_byte:.2f}")
+        part = FIRST.partition("this one ")[2].partition("\n")[0]
+        says(part, f"first_gpt, after {million}", f"{found.bits_per_byte:.2f}")
 
 
-def test_the_card_says_what_was_measured():
-    table = pd.read_csv(models.COURSE_GPT / "measures.csv", dtype=str)
-    weights = hashlib.sha256((models.COURSE_GPT / files.WEIGHTS).read_bytes()).hexdigest()
+def test_the_first_models_card_says_what_was_measured():
+    table = pd.read_csv(models.FIRST_GPT / "measures.csv", dtype=str)
+    weights = hashlib.sha256((models.FIRST_GPT / files.WEIGHTS).read_bytes()).hexdigest()
     assert set(table.weights) == {weights[:12]}, "measures.csv is of other weights: run ship.py"
     measured = dict(zip(table.measure, table.value))
-    works = dict(cells(COURSE, "| held out | bits per byte |"))
+    works = dict(cells(FIRST, "| held out | bits per byte |"))
     stored = {k.partition(": ")[2]: v for k, v in measured.items() if k.startswith("bits per byte")}
-    assert works == stored, "course_gpt/README.md, bits per byte of the works held out"
-    good = dict(cells(COURSE, "## How good it is\n\n| | |"))
+    assert works == stored, "first_gpt/README.md, bits per byte of the works held out"
+    good = dict(cells(FIRST, "## How good it is\n\n| | |"))
     for start, name in (("next token of 100", "repeated"), ("invented names", "returning")):
         (said,) = [value for text, value in good.items() if text.startswith(start)]
         (found,) = [value for text, value in measured.items() if text.startswith(name)]
-        assert said.replace(" ", "") == found, f"course_gpt/README.md: {start} ... {said}"
+        assert said.replace(" ", "") == found, f"first_gpt/README.md: {start} ... {said}"
 
 
 # --- spam_gpt, and how it was made ---

@@ -14,7 +14,7 @@ from shared.checks import ch05 as check
 from shared.gpt_model import GPTModel
 from shared.guards import evaluation_mode
 from shared.pretraining import calc_loss_batch, calc_loss_loader, gpt2_config, load_weights_into_gpt
-from shared.text_data import create_dataloader_v1, make_encoding
+from shared.text_data import create_dataloader_v1
 
 answers = functools.partial(notebooks.answers, "ch05_pretraining")
 
@@ -359,9 +359,8 @@ def test_wrong_answers_are_refused(name, answer, says):
 
 def test_a_right_answer_is_told_the_losses_of_course_gpt_on_the_story():
     model, _ = models.load_model(models.COURSE_GPT)
-    ranks = encodings.load_ranks(encodings.COURSE_TOKENIZER)
     story = editions.STORY.read_text(encoding="utf-8")
-    losses = measured()(model, make_encoding("course-gpt", ranks), story)
+    losses = measured()(model, encodings.course_encoding(), story)
     text = check.losses_on_text(answers("solutions.ipynb")["losses_on_text"]).text
     assert f"{losses[0]:.2f} in its first nine tenths, {losses[1]:.2f} in its last tenth" in text
 

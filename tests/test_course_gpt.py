@@ -1,4 +1,4 @@
-"""The course model as it ships: whole, a language model of English, able to copy; and how it is put there."""
+"""The course's models as they ship: whole, language models of English, able to copy; and how they are put there."""
 
 import hashlib
 import json
@@ -7,6 +7,8 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import safetensors.torch
 import torch
@@ -15,17 +17,22 @@ from scripts import scripts
 
 from shared import editions, encodings, files, models
 from shared.corpus import plain
-from shared.gpt_model import GPTModel, generate_text_cached
+from shared.gpt_model import GPTModel
 
 FOLDER = Path(__file__).resolve().parents[1] / "ch05_pretraining"
 sys.path.insert(0, str(FOLDER))
 
+import card  # noqa: E402
 import induction  # noqa: E402
 import names  # noqa: E402
 import run_state  # noqa: E402
+import samples  # noqa: E402
 import ship  # noqa: E402
 
 (train_tokenizer,) = scripts(editions.CHAPTER_2, "train_tokenizer")
+
+
+FOLDERS = {"second": models.COURSE_GPT, "first": models.FIRST_GPT}
 
 
 @pytest.fixture(scope="module")
@@ -33,20 +40,33 @@ def pretrained():
     return models.pretrained()
 
 
-def test_what_pretrained_returns(pretrained):
-    model, cfg = pretrained
+@pytest.fixture(scope="module", params=FOLDERS)
+def either(request):
+    """Each model with its configuration and its tokenizer."""
+    first = request.param == "first"
+    return *models.pretrained(first), encodings.tokenizer(first)
+
+
+def test_what_pretrained_returns(either):
+    model, cfg, tokenizer = either
     assert (cfg["n_layers"], cfg["emb_dim"], cfg["n_heads"]) == (6, 256, 8)
-    assert (cfg["context_length"], cfg["vocab_size"]) == (256, encodings.tokenizer().n_vocab)
+    assert (cfg["context_length"], cfg["vocab_size"]) == (256, tokenizer.n_vocab)
     assert not model.training and model.out_head.weight is model.tok_emb.weight
     assert {p.dtype for p in model.parameters()} == {torch.float32}
-    assert models.pretrained()[0] is not model  # a copy for each: who trains his, spoils no other
 
 
-@pytest.mark.parametrize("folder, more", [("COURSE_GPT", {"reading.tsv"}), ("FIRST_GPT", set())])
-def test_what_ships(folder, more):
-    files = {path.name: path for path in getattr(models, folder).iterdir()}
+def test_who_trains_his_model_spoils_no_other(pretrained):
+    for first in (False, True):
+        one, other = (models.pretrained(first)[0].tok_emb.weight for _ in range(2))
+        assert one is not other and one.equal(other)
+    assert not one.equal(pretrained[0].tok_emb.weight)
+
+
+@pytest.mark.parametrize("which", FOLDERS)
+def test_what_ships(which):
+    files = {path.name: path for path in FOLDERS[which].iterdir()}
     names = {"config.json", "model.safetensors", "log.csv", "measures.csv", "SHA256SUMS"}
-    assert set(files) == names | {"README.md"} | more
+    assert set(files) == names | {"README.md"} | ({"samples.md"} if which == "second" else set())
     assert sum(path.stat().st_size for path in files.values()) <= 25e6
     for line in files["SHA256SUMS"].read_text().splitlines():
         digest, name = line.split("  ")
@@ -56,8 +76,8 @@ def test_what_ships(folder, more):
 
 
 @torch.inference_mode()
-def test_it_has_learnt_english(pretrained):
-    model, tokenizer = pretrained[0], encodings.tokenizer()
+def test_it_has_learnt_english(either):
+    model, _, tokenizer = either
     text = plain(editions.text())
     ids = torch.tensor(tokenizer.encode(text))
     windows = ids[: len(ids) // 257 * 257].view(-1, 257)
@@ -67,22 +87,20 @@ def test_it_has_learnt_english(pretrained):
     assert nats / size / 0.6931 < 1.75  # bits per byte on a text of ours, in another manner
 
 
-def test_its_greedy_text_is_english(pretrained):
-    model, tokenizer = pretrained[0], encodings.tokenizer()
+def test_its_greedy_text_is_english(either):
+    model, cfg, tokenizer = either
     known = set(re.findall(r"[a-z]+", editions.text().lower()))
     known |= set(json.loads((FOLDER / "words.json").read_text(encoding="utf-8"))["common"])
     known = set(" ".join(known).split())
-    found = []
-    for prompt in ship.PROMPTS:
-        start = torch.tensor([tokenizer.encode(prompt)])
-        ids = generate_text_cached(model, start, 60, 256)[0, start.shape[1] :]
-        found += re.findall(r"[a-z]+", tokenizer.decode(ids.tolist()).lower())
-    assert len(found) > 60 and len(set(found)) > 30
+    texts = samples.greedy(model, tokenizer, cfg["context_length"])
+    assert list(texts) == samples.OPENINGS and {len(ids) for ids in texts.values()} == {60}
+    found = [w for ids in texts.values() for w in re.findall("[a-z]+", tokenizer.decode(ids).lower())]  # fmt: skip
+    assert len(found) > 200 and len(set(found)) > 40
     assert sum(word in known for word in found) > 0.7 * len(found)  # of about 5,000 words
 
 
-def test_it_copies_from_its_context(pretrained):
-    model, tokenizer = pretrained[0], encodings.tokenizer()
+def test_it_copies_from_its_context(either):
+    model, _, tokenizer = either
     assert induction.repeated_tokens(model, names.ordinary_tokens(tokenizer), 32) >= 0.8
 
 
@@ -206,29 +224,123 @@ def test_the_mean_is_taken_in_float32(small):
     assert all((tensor == 60_000).all() for tensor in ship.averaged(run, 3).values())
 
 
-def test_works_and_further_texts_are_measured_one_by_one(small, tmp_path, capsys):
-    texts = [
+@pytest.fixture
+def texts(tmp_path):
+    """Options of ship.py: two works, one of them held out, and two further texts, of two documents and one."""
+    works = [
         "The sea rose, and Anne and Anne went home. " * 20,
         "Held Out\n\nJim saw Jim there. " * 90,
     ]
     (tmp_path / "corpus").mkdir()
-    (tmp_path / "corpus" / "works.txt").write_text("\n<|endoftext|>\n".join(texts))
+    (tmp_path / "corpus" / "works.txt").write_text("\n<|endoftext|>\n".join(works))
     (tmp_path / "shelf").mkdir()
     (tmp_path / "shelf" / "talk.txt").write_text(
         "Hello!\n<|endoftext|>\nWhat is it? " + "Oh. " * 30
     )
     (tmp_path / "shelf" / "news.en.txt").write_text("The river rose again last night. " * 9)
     (tmp_path / "held_out.tsv").write_text("title\tsha256\nHeld Out\t\n")
-    folders = {"--runs": small[0], "--corpus": "corpus", "--valid": "shelf", "--out": "out"}
-    folders["--held-out"] = "held_out.tsv"
-    given = [str(part) for key, place in folders.items() for part in (key, tmp_path / place)]
-    ship.main([*given, "--average", "2"])
-    lines = [line for line in capsys.readouterr().out.splitlines() if "bits per byte" in line]
-    works, further = "the works held out", "the further texts"
-    assert [line.split(": ")[1] for line in lines] == ["Held Out", works, "news", "talk", further]
-    bits = [float(line.split()[0]) for line in lines]
-    assert all(0 < each < 16 for each in bits) and bits[0] == bits[1]
-    assert min(bits[2:4]) <= bits[4] <= max(bits[2:4])  # together: by their bytes
+    folders = {"--corpus": "corpus", "--valid": "shelf", "--out": "out", "--held-out": "held_out.tsv"}  # fmt: skip
+    return [str(part) for key, place in folders.items() for part in (key, tmp_path / place)]
+
+
+def test_all_that_a_card_says_is_measured_for_both_models_on_the_same_texts(small, texts, tmp_path, capsys):  # fmt: skip
+    run, _ = small
+    log = "tokens,seconds,bits_per_byte,bits_talk,bits_news,lr,repeated_tokens,returning_names,known,left_out\n"
+    rows = [f"{m}000000,{m}0,{9 - m},2,3,0.004,0.1,0.2,0.3,0.25\n" for m in range(1, 8)]
+    (run / "log.csv").write_text(log + "".join(rows))
+    np.save(run / "train-works-1.npy", np.zeros(9, dtype=np.uint16))
+    other = tmp_path / "other"
+    models.save_model(other, GPTModel(SMALL), SMALL, "step\n", encodings.FIRST_TOKENIZER)
+    template = tmp_path / "card.md"
+    template.write_text(
+        "{{shape}}, {{parameters}}: {{context}}\n\n{{comparison}}\n\n{{curve}}\n\n{{samples}}\n"
+    )
+    ship.main(["--runs", str(run), *texts, "--average", "2", "--compare", str(other), "--card", str(template)])  # fmt: skip
+    table = pd.read_csv(tmp_path / "out" / "measures.csv", dtype=str)
+    bits = table[table.measure.str.startswith("bits per byte: ")]
+    wanted = ["Held Out", card.WORKS, "news", "talk", card.TODAY]
+    for model in ("out", "other"):
+        ours = bits[bits.model == model]
+        assert [measure.partition(": ")[2] for measure in ours.measure] == wanted
+        value = dict(zip(wanted, ours.value.astype(float)))
+        assert all(0 < bits < 16 for bits in value.values())
+        assert value["Held Out"] == value[card.WORKS]  # the only one
+        assert min(value["news"], value["talk"]) < value[card.TODAY] < max(value["news"], value["talk"])  # fmt: skip
+    others = table.measure[~table.index.isin(bits.index)].tolist()
+    assert others[:2] == others[2:] and others[0] == "repeated random tokens"
+    for name in ("measures.csv", "samples.md"):
+        digest = hashlib.sha256((tmp_path / "out" / name).read_bytes()).hexdigest()
+        assert f"{digest}  {name}\n" in (tmp_path / "out" / "SHA256SUMS").read_text()
+    readme = (tmp_path / "out" / "README.md").read_text()
+    assert readme == card.filled(template, tmp_path / "out")
+    value = bits[bits.model == "out"].value.tolist()
+    assert readme.startswith(f"1 blocks, width 8, 1 heads, 35,704: 256\n\n| | other | out |")
+    other_value = bits[bits.model == "other"].value.tolist()
+    assert f"| talk | {other_value[3]} | {value[3]} |" in readme
+    assert "| 7.0 | 2.000 | 2.500 | 10 % | 20 % | 30 % | 25 % |\n" in readme
+    assert "no run of 30 tokens of the training text" in readme
+    assert readme.count("\n> **") == len(samples.OPENINGS)
+    assert "Of 10 texts" in capsys.readouterr().out
+
+
+def test_a_card_of_other_weights_is_refused(small, texts, tmp_path):
+    template = tmp_path / "card.md"
+    template.write_text("{{size}}")
+    (small[0] / "log.csv").write_text("tokens,seconds,bits_per_byte,lr\n300,2,4.5,0.1\n")
+    given = ["--runs", str(small[0]), *texts]
+    ship.main([*given, "--card", str(template)])
+    before = (tmp_path / "out" / "README.md").read_text()
+    assert before == "0.1 MB"
+    template.write_text("{{sise}}")
+    for folder, says in (
+        (tmp_path / "out", r"\{\{sise\}\} is none of"),
+        (tmp_path / "no", "No such file"),
+    ):
+        with pytest.raises(SystemExit, match=f"card: .*{says}"):
+            card.main([str(template), str(folder)])
+    ship.ship([small[0]], tmp_path / "out", 3)
+    with pytest.raises(SystemExit, match="measures.csv is of other weights: run ship.py"):
+        card.main([str(template), str(tmp_path / "out")])
+    assert (tmp_path / "out" / "README.md").read_text() == before
+
+
+def test_a_model_with_a_tokenizer_of_its_own_is_not_compared(small, tmp_path):
+    cfg = json.loads((small[0] / "config.json").read_text())
+    assert ship.tokenizer_of(small[0]) == encodings.COURSE_TOKENIZER
+    assert ship.tokenizer_of(models.FIRST_GPT) == encodings.FIRST_TOKENIZER
+    (small[0] / "config.json").write_text(json.dumps(cfg | {"tokenizer": "x"}))
+    with pytest.raises(ValueError, match="names no tokenizer of the course: x"):
+        ship.tokenizer_of(small[0])
+
+
+# --- circles, and what was learnt by heart ---
+
+
+def test_circles():
+    assert not samples.in_circles([1, 2, 3, 4] * 2 + [5]) and not samples.in_circles([])
+    assert samples.in_circles([1, 2, 3, 4, 9] * 3) and samples.in_circles([7] * 6)
+    assert not samples.in_circles([7] * 5)  # the same four twice
+
+
+@pytest.mark.parametrize("start", [0, 1, 7, 29])
+def test_what_was_learnt_by_heart(start):
+    rng = np.random.default_rng(start)
+    read = rng.integers(0, 4096, 1000, dtype=np.uint16)
+    ids = rng.integers(0, 4096, 60)
+    for length, found in ((30, True), (29, False)):
+        text = ids.copy()
+        text[start : start + length] = read[500 : 500 + length]
+        text[start + length :] = 0
+        assert samples.by_heart(text.tolist(), read.tobytes()) == found
+    assert samples.by_heart(read[1:6].tolist(), read.tobytes(), 5)
+    shifted = np.frombuffer(b"\x00" + read.tobytes() + b"\x00", dtype=np.uint16)
+    assert not samples.by_heart(read[500:560].tolist(), shifted.tobytes())  # at odd bytes only
+
+
+def test_a_sample_is_quoted_as_it_came():
+    text = " is *\n\n_I_ | <b>\n- B: a-b\n"
+    lines = ["**A dog** is \\*", "", "\\_I\\_ \\| \\<b\\>\\", "\\- B: a-b"]
+    assert samples.quoted("A dog", text).split("\n") == [f"> {line}".rstrip() for line in lines]
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "SHA256SUMS"])
@@ -265,7 +377,7 @@ def renamed(folder, **changed):
 
 def other_tokenizer(folder):
     """A tokenizer of the same size, whose first two merges have changed places."""
-    ranks = encodings.load_ranks(encodings.COURSE_TOKENIZER)
+    ranks = encodings.load_ranks(encodings.FIRST_TOKENIZER)
     tokens = list(ranks)
     tokens[256], tokens[257] = tokens[257], tokens[256]
     path = folder / "other.txt"
@@ -274,22 +386,21 @@ def other_tokenizer(folder):
     return path
 
 
-SHIPPED = {
-    "COURSE_GPT": (SECOND, "COURSE_TOKENIZER", models.pretrained),
-    "FIRST_GPT": (FIRST, "FIRST_TOKENIZER", lambda: models.pretrained(first=True)),
-    "SPAM_GPT": (FIRST, "FIRST_TOKENIZER", models.classifier),
-    "ASSISTANT_GPT": (FIRST, "FIRST_TOKENIZER", models.instruction_model),
+NAMED = {
+    "COURSE_GPT": (models.pretrained, "COURSE_TOKENIZER", SECOND),
+    "FIRST_GPT": (lambda: models.pretrained(first=True), "FIRST_TOKENIZER", FIRST),
+    "SPAM_GPT": (models.classifier, "FIRST_TOKENIZER", FIRST),
+    "ASSISTANT_GPT": (models.instruction_model, "FIRST_TOKENIZER", FIRST),
 }
 
 
-@pytest.mark.parametrize("folder", SHIPPED)
+@pytest.mark.parametrize("folder", NAMED)
 def test_what_ships_names_its_tokenizer(folder, tmp_path, monkeypatch):
-    name, tokenizer, load = SHIPPED[folder]
+    load, constant, name = NAMED[folder]
     stored = json.loads((getattr(models, folder) / "config.json").read_text())
-    path = getattr(encodings, tokenizer)
-    assert stored.pop("tokenizer") == name == encodings.tokenizer_sha256(path)
+    assert stored.pop("tokenizer") == name == encodings.tokenizer_sha256(getattr(encodings, constant))  # fmt: skip
     assert load()[1] == stored  # without the entry
-    monkeypatch.setattr(encodings, tokenizer, other_tokenizer(tmp_path))
+    monkeypatch.setattr(encodings, constant, other_tokenizer(tmp_path))
     with pytest.raises(ValueError, match=f"{folder.lower()} holds a model made with another"):
         load()
 
@@ -299,8 +410,8 @@ def test_a_model_with_another_tokenizer_is_refused(copy, tmp_path):
     name = encodings.tokenizer_sha256(other)
     with pytest.raises(ValueError) as caught:
         models.load_model(copy, other)
-    mine = f"course_tokenizer_2.txt ({SECOND[:12]})"
-    for part in (str(copy), mine, name[:12], "train the model"):
+    ours = f"course_tokenizer_2.txt ({SECOND[:12]})"
+    for part in (str(copy), ours, name[:12], "train the model"):
         assert part in str(caught.value)
     model, cfg = models.load_model(copy)
     models.save_model(copy, model, cfg, "step\n", other)
@@ -310,19 +421,22 @@ def test_a_model_with_another_tokenizer_is_refused(copy, tmp_path):
         models.load_model(copy)
 
 
-def test_a_model_that_names_no_tokenizer_is_refused_until_it_does(copy, tmp_path):
-    renamed(copy, tokenizer=None)
+def test_a_model_that_names_no_tokenizer_is_refused_until_it_does(tmp_path, monkeypatch):
+    """Such a model is older than the second tokenizer: it was made with the first one."""
+    old = shutil.copytree(models.FIRST_GPT, tmp_path / "old")
+    monkeypatch.setattr(models, "FIRST_GPT", old)
+    renamed(old, tokenizer=None)
     with pytest.raises(ValueError) as caught:
-        models.pretrained()
-    line = f'"tokenizer": "{FIRST}"'  # older versions of the course had no other one of this size
-    for part in (str(copy / "config.json"), "older version", "course_tokenizer.txt", line):
+        models.pretrained(first=True)
+    line = f'"tokenizer": "{FIRST}"'
+    for part in (str(old / "config.json"), "older version", "course_tokenizer.txt", line):
         assert part in str(caught.value)
-    text = (copy / "config.json").read_text()
-    (copy / "config.json").write_text(text.replace("{", "{" + line + ",", 1))
-    model, cfg = models.load_model(copy, encodings.FIRST_TOKENIZER)
-    assert cfg["n_layers"] == 6  # SHA256SUMS need not be touched
-    with pytest.raises(ValueError, match="made with another tokenizer"):
-        models.load_model(copy, other_tokenizer(tmp_path))
+    text = (old / "config.json").read_text()
+    (old / "config.json").write_text(text.replace("{", "{" + line + ",", 1))
+    assert models.pretrained(first=True)[1]["n_layers"] == 6  # SHA256SUMS need not be touched
+    for other in (other_tokenizer(tmp_path), encodings.COURSE_TOKENIZER):
+        with pytest.raises(ValueError, match="made with another tokenizer"):
+            models.load_model(old, other)
 
 
 def test_a_name_that_is_no_checksum(copy):

@@ -84,46 +84,56 @@ def test_the_book_text_on_a_stand_in(monkeypatch, tmp_path):
     assert editions.text() == "“He gave it up — why?”\n"
 
 
-def test_the_course_tokenizer():
-    encoding = encodings.tokenizer()
-    assert encoding is encodings.tokenizer() is encodings.course_encoding()
+BOTH = [encodings.COURSE_TOKENIZER, encodings.FIRST_TOKENIZER]
+PIECES = {
+    "second": ["O", "nce", " upon", " a", " time", ",", " ", "1", "7", " go", "b", "l", "ins", " laughed", "."],
+    "first": ["On", "ce", " upon", " a", " time", ",", " 1", "7", " go", "bl", "ins", " laughed", "."],
+}  # fmt: skip
+IDS = {
+    "second": [79, 1325, 1059, 258, 565, 44, 32, 49, 55, 444, 98, 108, 1244, 2824, 46],
+    "first": [1861, 360, 676, 258, 557, 44, 2350, 55, 437, 3115, 1145, 1648, 46],
+}
+
+
+@pytest.mark.parametrize("which", PIECES)
+def test_the_course_tokenizers(which):
+    first = which == "first"
+    encoding = encodings.tokenizer(first)
+    assert encoding is encodings.tokenizer(first) is encodings.course_encoding(first)
     assert (encoding.name, encoding.n_vocab, encoding.eot_token) == ("course-gpt", 4_096, 4_095)
     assert encoding.encode("<|endoftext|>", allowed_special="all") == [4_095]
     for text in ANY_TEXT:
         assert encoding.decode(encoding.encode_ordinary(text)) == text
+    ids = encoding.encode("".join(PIECES[which]))
+    assert ids == IDS[which]
+    assert [encoding.decode([i]) for i in ids] == PIECES[which]
 
 
-@pytest.mark.parametrize(
-    "first, pieces",
-    [
-        (False, ["O", "nce", " upon", " a", " time", ",", " ", "1", "7", " phone", "s", " laughed", "."]),
-        (True, ["On", "ce", " upon", " a", " time", ",", " 1", "7", " p", "h", "ones", " laughed", "."]),
-    ],
-)  # fmt: skip
-def test_how_the_two_tokenizers_cut(first, pieces):
-    encoding = encodings.tokenizer(first)
-    ids = encoding.encode("Once upon a time, 17 phones laughed.")
-    assert [encoding.decode([i]) for i in ids] == pieces
+def test_the_second_tokenizer_cuts_digits_apart_and_the_first_does_not():
+    numbers = [f" {number}" for number in range(2000)]
+    pieces = [
+        {encoding.decode([i]) for text in numbers for i in encoding.encode(text)}
+        for encoding in map(encodings.tokenizer, (False, True))
+    ]
+    assert pieces[0] == {" ", *"0123456789"} and pieces[1] > pieces[0]
 
 
-BOTH = {False: encodings.COURSE_TOKENIZER, True: encodings.FIRST_TOKENIZER}
+@pytest.mark.parametrize("file", BOTH, ids=lambda file: file.stem)
+def test_the_card_describes_the_stored_tokenizer(file):
+    """The first one's names the SHA-256 of the file, the second one's that of its header."""
+    card = file.with_suffix(".md").read_text(encoding="utf-8")
+    stored = file.read_bytes().replace(b"\r\n", b"\n")
+    sums = hashlib.sha256(stored).hexdigest(), encodings.tokenizer_sha256(file)
+    assert any(digest in card for digest in sums)
 
 
-@pytest.mark.parametrize("path", BOTH.values(), ids=lambda path: path.stem)
-def test_the_card_describes_the_stored_tokenizer(path):
-    stored = path.read_bytes().replace(b"\r\n", b"\n")
-    sums = hashlib.sha256(stored).hexdigest(), encodings.tokenizer_sha256(path)
-    card = path.with_suffix(".md").read_text(encoding="utf-8")
-    assert any(name in card for name in sums)
-
-
-@pytest.mark.parametrize("first", BOTH)
-def test_the_encoding_is_chapter_2s(first):
+@pytest.mark.parametrize("file", BOTH, ids=lambda file: file.stem)
+def test_the_encoding_is_chapter_2s(file):
     """`encodings` calls tiktoken itself; what chapter 2 makes of the same ranks and pattern is equal."""
-    ours = encodings.course_encoding(first)
-    theirs = make_encoding("course-gpt", encodings.load_ranks(BOTH[first]), pattern=ours._pat_str)
+    ranks, ours = encodings.load_ranks(file), encodings.load_encoding(file)
+    theirs = make_encoding("course-gpt", ranks, pattern=ours._pat_str)
     assert encodings.GPT2_PATTERN == GPT2_SPLIT_PATTERN
-    assert (ours._pat_str == GPT2_SPLIT_PATTERN) == first
+    assert (ours._pat_str == GPT2_SPLIT_PATTERN) == (file == encodings.FIRST_TOKENIZER)
     for each in ("name", "_pat_str", "_mergeable_ranks", "_special_tokens", "n_vocab"):
         assert getattr(ours, each) == getattr(theirs, each)
     for text in [*ANY_TEXT, EXAMPLE, editions.text()]:
@@ -141,9 +151,10 @@ def test_the_visible_bytes_are_gpt2s():
     assert list(table)[:2] == [33, 34] and list(table)[188] == 0  # the order of GPT-2's ranks
 
 
-def test_the_course_tokenizer_is_a_byte_pair_encoding():
+@pytest.mark.parametrize("file", BOTH, ids=lambda file: file.stem)
+def test_a_course_tokenizer_is_a_byte_pair_encoding(file):
     """Every merged token splits into two earlier ones; none comes twice."""
-    ranks = encodings.load_ranks(encodings.COURSE_TOKENIZER)
+    ranks = encodings.load_ranks(file)
     assert list(ranks.values()) == list(range(4_095))
     for token, rank in list(ranks.items())[256:]:
         halves = ((token[:i], token[i:]) for i in range(1, len(token)))
@@ -162,20 +173,22 @@ def test_the_course_tokenizer_is_a_byte_pair_encoding():
     ],
     ids=["empty", "cut", "a letter", "code", "header only", "no header"],
 )
-def test_a_damaged_course_tokenizer(damage, monkeypatch, tmp_path):
-    text = encodings.COURSE_TOKENIZER.read_text(encoding="utf-8")
+@pytest.mark.parametrize("first", [False, True], ids=["second", "first"])
+def test_a_damaged_course_tokenizer(damage, first, monkeypatch, tmp_path):
+    name = "FIRST_TOKENIZER" if first else "COURSE_TOKENIZER"
+    text = getattr(encodings, name).read_text(encoding="utf-8")
     (tmp_path / "tokens.txt").write_text(damage(text), encoding="utf-8")
-    monkeypatch.setattr(encodings, "COURSE_TOKENIZER", tmp_path / "tokens.txt")
+    monkeypatch.setattr(encodings, name, tmp_path / "tokens.txt")
     with pytest.raises(ValueError, match="tokens.txt is missing or damaged.*git checkout"):
-        encodings.tokenizer()
+        encodings.tokenizer(first)
 
 
-def test_windows_line_ends_are_no_damage(tmp_path):
-    lines = encodings.COURSE_TOKENIZER.read_bytes().replace(b"\n", b"\r\n")
-    (tmp_path / "tokens.txt").write_bytes(lines)
-    assert encodings.load_ranks(tmp_path / "tokens.txt") == encodings.load_ranks(
-        encodings.COURSE_TOKENIZER
-    )
+@pytest.mark.parametrize("file", BOTH, ids=lambda file: file.stem)
+def test_windows_line_ends_are_no_damage(file, tmp_path):
+    (tmp_path / "tokens.txt").write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    ours, theirs = encodings.load_encoding(tmp_path / "tokens.txt"), encodings.load_encoding(file)
+    assert encodings.load_ranks(tmp_path / "tokens.txt") == encodings.load_ranks(file)
+    assert ours._pat_str == theirs._pat_str
 
 
 def test_a_tokenizer_file_without_a_pattern_is_as_it_was(tmp_path):

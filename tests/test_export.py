@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiktoken
 import torch
 import torch.nn.functional as F
 
@@ -47,6 +48,7 @@ NASTY += [
     "a",
     "aaaa",
     "1",
+    " 1",
     "23",
     "²",
     "½",
@@ -72,11 +74,11 @@ NASTY += [
 ]
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["course-gpt", "the first model"])
+@pytest.fixture(scope="module", params=[False, True], ids=["course_gpt", "first_gpt"])
 def opened(request, tmp_path_factory):
-    """A model of the course, its tokenizer, and both as transformers opens them from the folder."""
-    transformers = pytest.importorskip("transformers")
-    folder, first = tmp_path_factory.mktemp("hf"), request.param
+    """A pretrained model, its tokenizer, and both as transformers opens them from the folder."""
+    transformers, first = pytest.importorskip("transformers"), request.param
+    folder = tmp_path_factory.mktemp("hf")
     export.main([str(folder), *["--first"] * first])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -239,6 +241,17 @@ def test_a_tokenizer_that_is_not_the_models(encoding, tmp_path):
         export.export(model, cfg, two, tmp_path / "hf")
 
 
+@pytest.mark.parametrize(
+    "pattern", [r"(?i)a+|.", r"\w+|\W+", r"\p{Lu}|.", "(?<=a)b|.", "[a&&b]|.", ".{2}"]
+)
+def test_a_split_pattern_that_others_may_read_otherwise(pattern, tmp_path):
+    ranks = train_bpe("the cat sat on the mat", 270, ())
+    other = tiktoken.Encoding("other", pat_str=pattern, mergeable_ranks=ranks, special_tokens={END: len(ranks)})  # fmt: skip
+    with pytest.raises(ValueError, match="the split pattern .* something else to other programs"):
+        export.export(*small(other.n_vocab), other, tmp_path / "hf")
+    assert not (tmp_path / "hf").exists()
+
+
 def test_the_command(tmp_path, capsys, monkeypatch):
     export.main([str(tmp_path / "hf")])
     assert capsys.readouterr().out == f"{tmp_path / 'hf'}: 23.7 MB\n"
@@ -252,8 +265,8 @@ def test_the_command(tmp_path, capsys, monkeypatch):
 
 @pytest.fixture
 def quick(monkeypatch, encoding):
-    monkeypatch.setattr(models, "pretrained", lambda first=False: small(encoding.n_vocab))
-    monkeypatch.setattr(encodings, "tokenizer", lambda first=False: encoding)
+    monkeypatch.setattr(models, "pretrained", lambda first: small(encoding.n_vocab))
+    monkeypatch.setattr(encodings, "tokenizer", lambda first: encoding)
 
 
 def content(folder):

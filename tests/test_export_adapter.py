@@ -22,10 +22,10 @@ OLD_NAME = "ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"  # p
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
-    """What gives course-gpt as transformers opens it, with an adapter's folder as peft opens it."""
+    """What gives the first course model as transformers opens it, with an adapter's folder as peft opens it."""
     transformers, peft = pytest.importorskip("transformers"), pytest.importorskip("peft")
     folder = tmp_path_factory.mktemp("hf")
-    files.script("ch05_pretraining/export.py").main([str(folder)])
+    files.script("ch05_pretraining/export.py").main([str(folder), "--first"])
 
     def with_adapter(adapter):
         with pytest.MonkeyPatch.context() as patch:

@@ -353,7 +353,7 @@ RECIPE = {"items": 16, "epochs": 1, "batch": 8, "peak": 1e-3, "optimizer": "adam
 @pytest.fixture
 def compared(tmp_path, monkeypatch):
     """A comparison in little: the models' folders, the settings, and `run() -> rows`."""
-    for name in ("COURSE_GPT", "ASSISTANT_GPT"):
+    for name in ("FIRST_GPT", "ASSISTANT_GPT"):
         models.save_model(tmp_path / name, *tiny(), "step\n", encodings.FIRST_TOKENIZER)
         monkeypatch.setattr(models, name, tmp_path / name)
     path = tmp_path / "few.json"

@@ -165,7 +165,7 @@ def few(table, count=12):
 def tiny(monkeypatch):
     torch.manual_seed(1)
     model, table = GPTModel(TINY).eval(), few(editions.messages())
-    monkeypatch.setattr(models, "pretrained", lambda first=False: (model, TINY))
+    monkeypatch.setattr(models, "pretrained", lambda first: (model, TINY))
     monkeypatch.setattr(editions, "messages", lambda: table)
     return table
 
@@ -190,7 +190,7 @@ def test_the_folder_it_makes(tiny, tmp_path, monkeypatch):
 
 def test_messages_longer_than_the_context_are_cut(tiny, tmp_path, monkeypatch):
     cfg = TINY | {"context_length": 16}
-    monkeypatch.setattr(models, "pretrained", lambda first=False: (GPTModel(cfg), cfg))
+    monkeypatch.setattr(models, "pretrained", lambda first: (GPTModel(cfg), cfg))
     assert "config.json" in made(tmp_path / "a")
     loader = make_spam_gpt.loader_of(tiny, encodings.tokenizer(first=True), 16)
     assert max(batch.shape[1] for batch, _ in loader) == 16
@@ -221,7 +221,7 @@ from shared import editions, encodings, models
 from shared.gpt_model import GPTModel
 torch.manual_seed(1)
 model, table = GPTModel({tiny}).eval(), editions.messages().groupby(["label", "split"]).head(12)
-models.pretrained = lambda: (model, {tiny})
+models.pretrained = lambda first: (model, {tiny})
 editions.messages = lambda: table.reset_index(drop=True)
 calls, loss = [], make_spam_gpt.{loss}
 def die(*args):
@@ -315,7 +315,7 @@ def test_the_stored_table():
         for kind in ("all", "hard"):
             found = table.seed[(table.row == name) & (table.cases == kind)].tolist()
             assert found == list(compare_classifiers.SEEDS[:seeds]), (name, kind)
-    stored = hashlib.sha256((models.COURSE_GPT / "model.safetensors").read_bytes()).hexdigest()
+    stored = hashlib.sha256((models.FIRST_GPT / "model.safetensors").read_bytes()).hexdigest()
     assert set(table.checkpoint) == {stored[:12]}
     messages = repr(editions.messages().values.tolist()).encode()
     assert set(table.messages) == {hashlib.sha256(messages).hexdigest()[:12]}

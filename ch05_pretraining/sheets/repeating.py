@@ -18,7 +18,7 @@ from .helpers import bag, between, clause, forms, heading, say, separator, speak
 @functools.cache
 def word_tokens(tokenizer: tiktoken.Encoding | None) -> list[str]:
     """The tokenizer's ordinary tokens, most with a space before them; None: the first course tokenizer's."""
-    tokenizer = tokenizer or encodings.tokenizer()
+    tokenizer = tokenizer or encodings.course_encoding(first=True)
     return [tokenizer.decode([i]) for i in ordinary_tokens(tokenizer)]
 
 

@@ -454,10 +454,10 @@ def _require_control(got, control, change, share, about):
 def _told_of_models(answer):
     """What the answer says of the course's own fine-tuned models."""
     from shared.files import WEIGHTS, read_weights
-    from shared.models import ASSISTANT_GPT, COURSE_GPT, SPAM_GPT
+    from shared.models import ASSISTANT_GPT, FIRST_GPT, SPAM_GPT
 
     name, found = "trf_blocks.0.att.W_key.weight", []
-    before = read_weights(COURSE_GPT / WEIGHTS)[name].float()
+    before = read_weights(FIRST_GPT / WEIGHTS)[name].float()
     for folder in (SPAM_GPT, ASSISTANT_GPT):
         after = read_weights(folder / WEIGHTS)[name].float()
         found += [int(one) for one in answer(before, after, 0.9)]
