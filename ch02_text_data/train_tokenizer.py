@@ -3,7 +3,10 @@
     python ch02_text_data/train_tokenizer.py --corpus FOLDER --corpus FILE=40 --course-text --split-digits
 
 A corpus is a folder of plain text or one such file, as `shared/corpus.py` says; with `=40`, as many of its works as
-fit into 40 MB, drawn by the seed, and drawn again where there are fewer. Prints how well the tokenizer packs texts that it never saw, beside the first one.
+fit into 40 MB, drawn by the seed, and drawn again where there are fewer. Writes the course's tokenizer,
+`course_tokenizer_2.txt`, unless `--out` names another file; its card, `course_tokenizer_2.md`, has the whole command.
+The course's first tokenizer, `course_tokenizer.txt`, was made without the last two options. Prints how well the new
+one packs texts that it never saw, beside the first.
 """
 
 if __name__ == "__main__":  # first of all: what follows takes seconds to import
@@ -84,7 +87,7 @@ def course_text() -> list[str]:
 
 
 def report(encodings: list, held_out: dict[str, list[str]]) -> None:
-    """A table: bytes per token on texts that the new tokenizer never saw, and how numbers are cut."""
+    """A table: bytes per token on texts that the new tokenizer never saw, and how each tokenizer cuts numbers."""
     messages = editions.messages().query("split == 'validation'")
     texts = held_out | {
         f"{label}, validation split": messages.text[messages.label == label].tolist()
@@ -154,7 +157,7 @@ def main(arguments: list[str] | None = None) -> None:
     add = parser.add_argument
     add("--corpus", type=source, action="append", required=True, metavar="PATH[=MB]")
     add("--course-text", action="store_true", help="and on the course's messages and instructions")
-    add("--split-digits", action="store_true", help="no token holds more than one digit")
+    add("--split-digits", action="store_true", help="each digit is a token, apart from all else")
     add("--vocab-size", type=int, default=4096)
     add("--seed", type=int, default=123, help="of the works drawn")
     add(
@@ -165,7 +168,12 @@ def main(arguments: list[str] | None = None) -> None:
         help="list of works not to train on",
     )
     add("--report", type=Path, metavar="FOLDER", help="further texts to measure, a row a file")
-    add("--out", type=Path, default=COURSE_TOKENIZER)
+    add(
+        "--out",
+        type=Path,
+        default=COURSE_TOKENIZER,
+        help=f"the file to write (default: the course's own, {COURSE_TOKENIZER.name})",
+    )
     try:
         make(parser.parse_args(arguments))
     except (ValueError, OSError) as error:

@@ -274,7 +274,7 @@ def test_all_that_a_card_says_is_measured_for_both_models_on_the_same_texts(smal
     readme = (tmp_path / "out" / "README.md").read_text()
     assert readme == card.filled(template, tmp_path / "out")
     value = bits[bits.model == "out"].value.tolist()
-    assert readme.startswith(f"1 blocks, width 8, 1 heads, 35,704: 256\n\n| | other | out |")
+    assert readme.startswith("1 blocks, width 8, 1 heads, 35,704: 256\n\n| | other | out |")
     other_value = bits[bits.model == "other"].value.tolist()
     assert f"| talk | {other_value[3]} | {value[3]} |" in readme
     assert "| 7.0 | 2.000 | 2.500 | 10 % | 20 % | 30 % | 25 % |\n" in readme
