@@ -1,15 +1,20 @@
 """What chapter 8 refuses: judgments that prefer nothing, pairs that do not fit, counts that do not match."""
 
 
-def check_judgment(record: dict) -> None:
-    """Raise ValueError unless exactly one of two different responses is preferred."""
+def chosen_and_rejected(record: dict) -> dict:
+    """A judgment `{"prompt", "response_1", "response_2", "preferred": 1 or 2}` as `{"prompt", "chosen", "rejected"}`.
+
+    ValueError where nothing is preferred: another number, or two equal responses.
+    """
     if missing := [key for key in ("prompt", "response_1", "response_2", "preferred") if key not in record]:  # fmt: skip
         raise ValueError(f"the judgment lacks {', '.join(missing)}")
-    preferred = record["preferred"]
+    first, second, preferred = (record[key] for key in ("response_1", "response_2", "preferred"))
     if isinstance(preferred, bool) or preferred not in (1, 2):
         raise ValueError(f"preferred is {preferred!r}; it must be 1 or 2. Leave ties out")
-    if record["response_1"].strip() == record["response_2"].strip():
-        raise ValueError(f"both responses are {record['response_1']!r}: neither can be preferred")
+    if first.strip() == second.strip():
+        raise ValueError(f"both responses are {first!r}: neither can be preferred")
+    chosen, rejected = (first, second) if preferred == 1 else (second, first)
+    return {"prompt": record["prompt"], "chosen": chosen, "rejected": rejected}
 
 
 def check_pair(number: int, entry: dict) -> None:
@@ -22,13 +27,14 @@ def check_pair(number: int, entry: dict) -> None:
         raise ValueError(f"entry {number}: chosen and rejected are equal, so it prefers nothing")
 
 
-def check_fits(number: int, side: str, tokens: int, most: int) -> None:
-    """Raise ValueError for a text that would have to be cut: pairs may become equal, answers lose their end."""
-    if tokens > most:
-        raise ValueError(
-            f"entry {number}, {side}: prompt, response and end token are {tokens} tokens, and {most} are allowed. "
-            "Shorten it or leave it out: cut off, it would teach that an answer never ends"
-        )
+def check_fits(number: int, pair: dict, most: int) -> None:
+    """Raise ValueError for a pair that would have to be cut: it may become equal, and answers lose their end."""
+    for side in "chosen", "rejected":
+        if (tokens := len(pair["prompt"]) + len(pair[side])) > most:
+            raise ValueError(
+                f"entry {number}, {side}: prompt, response and end token are {tokens} tokens, and {most} are allowed. "
+                "Shorten it or leave it out: cut off, it would teach that an answer never ends"
+            )
 
 
 def check_draws(scores: int, values: int, n: int) -> None:

@@ -3,19 +3,28 @@
 Edit the notebook, not this file; the comments below name the notebook's cells.
 """
 
+import math
+from collections import Counter
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import Dataset
 
 from shared import judgments
+from shared.guards import evaluation_mode
 from shared.instruction import generate_batch, short_prompt
+from shared.lora import adapter_off
+from shared.scoring import bootstrap_interval
+from shared.training import learning_rate
 
-__all__ = ["sample_answers", "chosen_and_rejected", "response_ids", "PreferenceDataset",
-    "padded", "collate_pairs", "token_logprobs", "compute_logprobs", "hidden_states",
-    "RewardModel", "compute_reward_loss", "compute_group_normalized_rewards",
+__all__ = ["sample_answers", "PreferenceDataset", "padded", "collate_pairs",
+    "token_logprobs", "compute_logprobs", "hidden_states", "RewardModel",
+    "compute_reward_loss", "best_of_n", "compute_group_normalized_rewards",
     "masked_mean", "compute_grpo_clip_loss", "compute_ppo_loss", "compute_gae",
-    "kl_estimates"]  # fmt: skip
+    "kl_estimates", "policy_gradient_step", "compute_dpo_loss", "pair_logprobs",
+    "store_reference", "dpo_batch", "evaluate_dpo_loss_loader",
+    "train_model_dpo_simple", "win_rate"]  # fmt: skip
 
 
 # ch08.ipynb: c9
@@ -26,40 +35,21 @@ def sample_answers(model, prompts, max_new_tokens, eos_id, temperature=1.0):
     return [ids + [eos_id] * (len(ids) < room) for ids in found]
 
 
-# ch08.ipynb: c18
-def chosen_and_rejected(record):
-    """A judgment `{"prompt", "response_1", "response_2", "preferred": 1 or 2}` as `{"prompt", "chosen", "rejected"}`.
-
-    ValueError where nothing is preferred: another number, or two equal responses.
-    """
-    judgments.check_judgment(record)
-    responses = record["response_1"], record["response_2"]
-    chosen, rejected = responses if record["preferred"] == 1 else responses[::-1]
-    return {"prompt": record["prompt"], "chosen": chosen, "rejected": rejected}
-
-
-# ch08.ipynb: c23
-def response_ids(text, prompt, tokenizer):
-    """A response as token IDs, with the end token: what the model should write after the prompt."""
-    space = "" if prompt.endswith("\n") else " "
-    return [*tokenizer.encode_ordinary(space + text), tokenizer.eot_token]
-
-
+# ch08.ipynb: c22
 class PreferenceDataset(Dataset):
-    """Entries with a chosen and a rejected response: `{"prompt", "chosen", "rejected"}`, lists of token IDs.
-
-    ValueError for a pair without a difference, and for one that is longer than `max_length` tokens.
-    """
+    """Pairs as token IDs, `{"prompt", "chosen", "rejected"}`; ValueError for equal ones, and more than max_length."""
 
     def __init__(self, data, tokenizer, *, prompt=short_prompt, max_length=256):
         self.data, self.pairs = data, []
         for i, entry in enumerate(data):
             judgments.check_pair(i, entry)
             before = prompt(entry)
+            space = "" if before.endswith("\n") else " "
             pair = {"prompt": tokenizer.encode_ordinary(before)}
             for side in "chosen", "rejected":
-                pair[side] = response_ids(entry[side], before, tokenizer)
-                judgments.check_fits(i, side, len(pair["prompt"]) + len(pair[side]), max_length)
+                ids = tokenizer.encode_ordinary(space + entry[side])
+                pair[side] = [*ids, tokenizer.eot_token]  # where to stop is part of the answer
+            judgments.check_fits(i, pair, max_length)
             self.pairs.append(pair)
 
     def __getitem__(self, index):
@@ -69,7 +59,7 @@ class PreferenceDataset(Dataset):
         return len(self.pairs)
 
 
-# ch08.ipynb: c26
+# ch08.ipynb: c25
 def padded(prompts, responses, pad_token_id, device="cpu"):
     """Prompts and responses, lists of IDs, as `(ids, mask)`, `(B, T)` each; the mask marks the responses' tokens."""
     T = max(len(p) + len(r) for p, r in zip(prompts, responses, strict=True))
@@ -89,7 +79,7 @@ def collate_pairs(batch, pad_token_id, device="cpu"):
     return padded(prompts, responses, pad_token_id, device)
 
 
-# ch08.ipynb: c29
+# ch08.ipynb: c28
 def token_logprobs(logits, labels):
     """Log-probability of each token after the first, `(B, T, V), (B, T) -> (B, T - 1)`."""
     return F.log_softmax(logits[:, :-1], dim=-1).gather(-1, labels[:, 1:, None]).squeeze(-1)
@@ -103,7 +93,7 @@ def compute_logprobs(logits, labels, selection_mask=None):
     return logprobs.sum(dim=-1)
 
 
-# ch08.ipynb: c34
+# ch08.ipynb: c33
 def hidden_states(gpt, ids):
     """What a GPT's head reads, `(B, T) -> (B, T, C)`."""
     places = torch.arange(ids.shape[1], device=ids.device)
@@ -129,12 +119,18 @@ def compute_reward_loss(chosen_rewards, rejected_rewards):
     return -F.logsigmoid(chosen_rewards - rejected_rewards).mean()
 
 
-# ch08.ipynb: c46
-def compute_group_normalized_rewards(rewards, normalize_by_std=False, eps=1e-6):
-    """How much better each answer is than its group: `(prompts, samples) -> (prompts, samples)`.
+# ch08.ipynb: c47
+def best_of_n(scores, values, n):
+    """The mean value of the draw with the highest score, over all choices of n of the N draws. Of equals, the later."""
+    judgments.check_draws(len(scores), len(values), n)
+    ranked = [value for _, value in sorted(zip(scores, values), key=lambda pair: pair[0])]
+    choices = math.comb(len(ranked), n)
+    return sum(math.comb(k, n - 1) / choices * float(ranked[k]) for k in range(len(ranked)))
 
-    0 throughout a group of equal rewards. With normalize_by_std divided by the group's spread (Shao and others, 2024).
-    """
+
+# ch08.ipynb: c61
+def compute_group_normalized_rewards(rewards, normalize_by_std=False, eps=1e-6):
+    """How much better each answer is than its group, perhaps by its spread (Shao and others, 2024): `(B, n) -> (B, n)`."""
     advantages = rewards - rewards.mean(dim=-1, keepdim=True)
     if normalize_by_std:
         advantages = advantages / (rewards.std(dim=-1, keepdim=True) + eps)
@@ -142,7 +138,7 @@ def compute_group_normalized_rewards(rewards, normalize_by_std=False, eps=1e-6):
     return advantages.masked_fill(equal, 0.0)
 
 
-# ch08.ipynb: c51
+# ch08.ipynb: c66
 def masked_mean(values, mask):
     """The mean of the marked values, whatever stands elsewhere: `(B, T), (B, T) -> ()`."""
     return values.masked_fill(~mask, 0.0).sum() / mask.sum()
@@ -159,16 +155,12 @@ def compute_ppo_loss(advantages, policy_log_probs, old_log_probs, values, return
                      cliprange=0.2, vf_coef=0.1):  # fmt: skip
     """The clipped loss and vf_coef times half the values' squared errors, both means over the marked tokens: `-> ()`."""
     policy = compute_grpo_clip_loss(advantages, policy_log_probs, old_log_probs, cliprange)
-    error = (values - returns) ** 2
-    return masked_mean(policy, mask) + vf_coef * masked_mean(error, mask) / 2
+    return masked_mean(policy, mask) + vf_coef * masked_mean((values - returns) ** 2, mask) / 2
 
 
-# ch08.ipynb: c58
+# ch08.ipynb: c73
 def compute_gae(rewards, values, gamma=1.0, lam=0.95, mask=None):
-    """Advantages of each token by generalized advantage estimation (Schulman and others, 2015): `(B, T) -> (B, T)`.
-
-    `mask` marks the tokens of the answers; elsewhere the advantage is 0, and nothing that stands there counts.
-    """
+    """Generalized advantage estimation (Schulman and others, 2015), 0 where nothing is marked: `(B, T) -> (B, T)`."""
     mask = torch.ones_like(rewards, dtype=torch.bool) if mask is None else mask
     rewards, values = rewards.masked_fill(~mask, 0.0), values.masked_fill(~mask, 0.0)
     advantages, later, next_value = torch.zeros_like(rewards), 0.0, 0.0
@@ -179,8 +171,123 @@ def compute_gae(rewards, values, gamma=1.0, lam=0.95, mask=None):
     return advantages
 
 
-# ch08.ipynb: c63
+# ch08.ipynb: c78
 def kl_estimates(logprobs, reference_logprobs):
     """Three estimates of KL(policy || reference) from a sample of the policy (Schulman, 2020): `{name: (...)}`."""
     log_ratio = reference_logprobs - logprobs
     return {"k1": -log_ratio, "k2": log_ratio**2 / 2, "k3": torch.expm1(log_ratio) - log_ratio}
+
+
+# ch08.ipynb: c83
+def policy_gradient_step(model, prompts, reward, optimizer, eos_id, *, samples=8, beta=0.05,
+                         max_new_tokens=24):  # fmt: skip
+    """Draw, score and push: a step of a policy with LoRA, whose reference is itself without. Returns what is watched.
+
+    `reward(i, ids)`: a number for an answer to prompt i.
+    """
+    rows = [i for i in range(len(prompts)) for _ in range(samples)]
+    asked = [prompts[i] for i in rows]
+    answers = sample_answers(model, asked, max_new_tokens, eos_id)
+    ids, mask = padded(asked, answers, eos_id)
+    with torch.no_grad(), evaluation_mode(model), adapter_off(model):
+        reference = compute_logprobs(model(ids), ids, mask)
+    with evaluation_mode(
+        model
+    ):  # dropout would give it other probabilities than those it drew from
+        logprobs = compute_logprobs(model(ids), ids, mask)
+    kl = logprobs.detach() - reference  # (B,), k1: a part of the reward, not of the loss
+    rewards = torch.tensor([float(reward(i, answer)) for i, answer in zip(rows, answers)])
+    penalized = (rewards - beta * kl).view(-1, samples)
+    advantages = compute_group_normalized_rewards(penalized).flatten()
+    optimizer.zero_grad()
+    (-(advantages * logprobs).mean()).backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    equal = (rewards.view(-1, samples) == rewards[::samples, None]).all(dim=1).float()
+    watched = {
+        "reward": rewards,
+        "objective/kl": kl,
+        "length": mask.sum(1),
+        "frac_reward_zero_std": equal,
+    }
+    return {name: values.float().mean().item() for name, values in watched.items()}
+
+
+# ch08.ipynb: c93
+def compute_dpo_loss(model_chosen_logprobs, model_rejected_logprobs,
+                     reference_chosen_logprobs, reference_rejected_logprobs, beta=0.1):  # fmt: skip
+    """DPO (Rafailov and others, 2023), `(B,)` four times: the loss, and the implicit rewards of both sides, `(B,)`."""
+    chosen_rewards = beta * (model_chosen_logprobs - reference_chosen_logprobs)
+    rejected_rewards = beta * (model_rejected_logprobs - reference_rejected_logprobs)
+    return compute_reward_loss(chosen_rewards, rejected_rewards), chosen_rewards, rejected_rewards
+
+
+# ch08.ipynb: c97
+def pair_logprobs(model, pairs, pad_token_id):
+    """Log-probabilities of the chosen and of the rejected responses, `(2, B)`."""
+    ids, mask = collate_pairs(pairs, pad_token_id)
+    return compute_logprobs(model(ids), ids, mask).view(2, -1)
+
+
+@torch.no_grad()
+def store_reference(dataset, model, pad_token_id, batch_size=32):
+    """Give each pair the log-probabilities of its responses under the reference: once, as it never changes."""
+    for start in range(0, len(dataset), batch_size):
+        pairs = dataset.pairs[start : start + batch_size]
+        with evaluation_mode(model):
+            for pair, logprobs in zip(pairs, pair_logprobs(model, pairs, pad_token_id).T):
+                pair["reference"] = logprobs
+
+
+def dpo_batch(pairs, model, pad_token_id, beta):
+    """The loss of some pairs with their reference, and what is watched of them, by the usual names."""
+    logprobs = pair_logprobs(model, pairs, pad_token_id)
+    reference = torch.stack([pair["reference"] for pair in pairs], dim=1)  # (2, B)
+    loss, chosen, rejected = compute_dpo_loss(*logprobs, *reference, beta)
+    margins = chosen - rejected
+    watched = {"rewards/chosen": chosen, "rewards/rejected": rejected, "rewards/margins": margins}
+    watched |= {"rewards/accuracies": (margins > 0).float(), "logps/chosen": logprobs[0]}
+    return loss, {name: values.mean().item() for name, values in watched.items()}
+
+
+# ch08.ipynb: c98
+def evaluate_dpo_loss_loader(dataset, model, pad_token_id, beta, batch_size=32):
+    """Means over all pairs of a dataset with reference: `{"loss", "rewards/...", "logps/chosen"}`."""
+    sums = Counter()
+    with torch.no_grad(), evaluation_mode(model):
+        for start in range(0, len(dataset), batch_size):
+            pairs = dataset.pairs[start : start + batch_size]
+            loss, watched = dpo_batch(pairs, model, pad_token_id, beta)
+            sums.update({n: len(pairs) * v for n, v in (watched | {"loss": loss.item()}).items()})
+    return {name: total / len(dataset) for name, total in sums.items()}
+
+
+def train_model_dpo_simple(model, train_set, val_set, optimizer, num_epochs, beta, pad_token_id, *,
+                           batch_size=16, eval_freq=4, peak_lr=1e-4):  # fmt: skip
+    """Train on pairs with reference; a list of rows: step, and what `evaluate_dpo_loss_loader` says of val_set."""
+    steps = num_epochs * math.ceil(len(train_set) / batch_size)
+    rows, step = [{"step": 0} | evaluate_dpo_loss_loader(val_set, model, pad_token_id, beta)], 0
+    for _ in range(num_epochs):
+        for part in torch.randperm(len(train_set)).split(batch_size):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step + 1, steps + 1, steps // 10, peak_lr)
+            with evaluation_mode(model):  # no dropout: the reference has none
+                loss, _ = dpo_batch([train_set[i] for i in part], model, pad_token_id, beta)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            step += 1
+            if step % eval_freq == 0 or step == steps:
+                found = evaluate_dpo_loss_loader(val_set, model, pad_token_id, beta)
+                rows.append({"step": step} | found)
+    return rows
+
+
+# ch08.ipynb: c105
+def win_rate(ours, theirs):
+    """How often our answer is better, ties half, and the 95 % interval over prompts: `(prompts, samples)` twice."""
+    judgments.check_paired(ours, theirs)
+    gap = ours[:, :, None].double() - theirs[:, None, :].double()
+    by_prompt = ((gap.sign() + 1) / 2).mean(dim=(1, 2)).tolist()
+    return sum(by_prompt) / len(by_prompt), *bootstrap_interval(by_prompt)

@@ -28,7 +28,9 @@ def words() -> dict[str, tuple[str, ...]]:
     lexicon, reserved = read_json(WORDS), set(read_json(SECOND_RESERVED)["words"])
     found = {line.split()[0] for kind in KINDS for line in lexicon[kind]}
     found |= {word for kind in ("things", "places", "jobs", "adjectives") for line in lexicon[kind] for word in line.split()}  # fmt: skip
-    found = sorted(word for word in found if word.isalpha() and word.islower() and word not in reserved)
+    found = sorted(
+        word for word in found if word.isalpha() and word.islower() and word not in reserved
+    )
     random.Random("sentences").shuffle(found)
     ends = [sum(list(PARTS.values())[: i + 1]) for i in range(len(PARTS))]
     return {part: tuple(found[end - PARTS[part] : end]) for part, end in zip(PARTS, ends)}
@@ -36,7 +38,11 @@ def words() -> dict[str, tuple[str, ...]]:
 
 def task(word: str) -> dict:
     """The entry that asks for a sentence, as chapter 7's are."""
-    return {"instruction": f'Write a sentence with the word "{word}".', "input": "", "family": FAMILY}
+    return {
+        "instruction": f'Write a sentence with the word "{word}".',
+        "input": "",
+        "family": FAMILY,
+    }
 
 
 def follows_rule(word: str, text: str) -> bool:
@@ -77,12 +83,14 @@ class Judge:
     def __init__(self, model, tokenizer, limit: float):
         self.model, self.tokenizer, self.limit = model, tokenizer, limit
 
+    def grades(self, asked: list[str], texts: list[str]) -> torch.Tensor:
+        """How many of the three demands each text meets, `(N,)` int64."""
+        english = torch.tensor(surprise(texts, self.model, self.tokenizer)) <= self.limit
+        rule = torch.tensor([follows_rule(*pair) for pair in zip(asked, texts, strict=True)])
+        return english.long() + rule.long() + torch.tensor([*map(well_formed, texts)]).long()
+
     def __call__(self, asked: list[str], texts: list[str]) -> torch.Tensor:
-        good = [follows_rule(*pair) and well_formed(pair[1]) for pair in zip(asked, texts, strict=True)]
-        left = [i for i, fine in enumerate(good) if fine]  # only these need the model
-        for i, nats in zip(left, surprise([texts[i] for i in left], self.model, self.tokenizer)):
-            good[i] = nats <= self.limit
-        return torch.tensor(good)
+        return self.grades(asked, texts) == 3
 
 
 def judge_for(model, tokenizer, share: float = 0.95) -> Judge:

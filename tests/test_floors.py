@@ -17,7 +17,18 @@ from tools import ORDER, read
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
-    0: ("box", "files", "finite", "guards", "judgments", "network", "plotting", "measure", "program", "texts"),
+    0: (
+        "box",
+        "files",
+        "finite",
+        "guards",
+        "judgments",
+        "network",
+        "plotting",
+        "measure",
+        "program",
+        "texts",
+    ),
     1: (
         "assets",
         "editions",
