@@ -213,7 +213,7 @@ def policy_gradient_step(model, prompts, reward, optimizer, eos_id, *, samples=8
     return {name: values.float().mean().item() for name, values in watched.items()}
 
 
-# ch08.ipynb: c93
+# ch08.ipynb: c92
 def compute_dpo_loss(model_chosen_logprobs, model_rejected_logprobs,
                      reference_chosen_logprobs, reference_rejected_logprobs, beta=0.1):  # fmt: skip
     """DPO (Rafailov and others, 2023), `(B,)` four times: the loss, and the implicit rewards of both sides, `(B,)`."""
@@ -222,7 +222,7 @@ def compute_dpo_loss(model_chosen_logprobs, model_rejected_logprobs,
     return compute_reward_loss(chosen_rewards, rejected_rewards), chosen_rewards, rejected_rewards
 
 
-# ch08.ipynb: c97
+# ch08.ipynb: c96
 def pair_logprobs(model, pairs, pad_token_id):
     """Log-probabilities of the chosen and of the rejected responses, `(2, B)`."""
     ids, mask = collate_pairs(pairs, pad_token_id)
@@ -250,7 +250,7 @@ def dpo_batch(pairs, model, pad_token_id, beta):
     return loss, {name: values.mean().item() for name, values in watched.items()}
 
 
-# ch08.ipynb: c98
+# ch08.ipynb: c97
 def evaluate_dpo_loss_loader(dataset, model, pad_token_id, beta, batch_size=32):
     """Means over all pairs of a dataset with reference: `{"loss", "rewards/...", "logps/chosen"}`."""
     sums = Counter()
@@ -284,7 +284,7 @@ def train_model_dpo_simple(model, train_set, val_set, optimizer, num_epochs, bet
     return rows
 
 
-# ch08.ipynb: c105
+# ch08.ipynb: c104
 def win_rate(ours, theirs):
     """How often our answer is better, ties half, and the 95 % interval over prompts: `(prompts, samples)` twice."""
     judgments.check_paired(ours, theirs)
