@@ -107,10 +107,10 @@ def test_the_points_of_the_final_task_add_up():
     assert len(points) == 5 and sum(points) == total
 
 
-def test_thirteen_exercises_ask_for_a_guess():
+def test_fifteen_exercises_ask_for_a_guess():
     papers = [read(one.folder / "exercises.ipynb") for one in chapters(ROOT)]
     cells = [cell for paper in papers for cell in paper.cells if cell.source.startswith("guess_")]
-    assert len(cells) == 13 and "Thirteen exercises say" in PLAN
+    assert len(cells) == 15 and "Fifteen exercises say" in PLAN
 
 
 def test_a_copy_for_students_lacks_what_their_pages_lack():
