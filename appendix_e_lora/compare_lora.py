@@ -114,7 +114,7 @@ def in_order(table: pd.DataFrame) -> pd.DataFrame:
 def compare(path: Path, processes: int) -> pd.DataFrame:
     """The table, completed, some runs at a time, and written after each. ValueError if it is of another model."""
     model = editions.choice("COURSE_MODEL")
-    sha = files.sha256(models.COURSE_GPT / files.WEIGHTS)[:12]
+    sha = files.sha256(models.FIRST_GPT / files.WEIGHTS)[:12]
     made_of = {"checkpoint": sha if model == "course-gpt" else model, "torch": torch.__version__}
     table = pd.read_csv(path, dtype={"checkpoint": str}) if path.exists() else pd.DataFrame()
     if len(table) and set(table.get("checkpoint", [""])) != {made_of["checkpoint"]}:

@@ -49,7 +49,7 @@ def two_parts(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
 
 
 def tokenizer_json(encoding: tiktoken.Encoding) -> dict:
-    """The content of tokenizer.json for a byte-level BPE with GPT-2's split pattern and one special token."""
+    """The content of tokenizer.json for a byte-level BPE with one special token, and the encoding's split pattern."""
     letter, end = visible_bytes(), encoding.eot_token
     ranks = {encoding.decode_single_token_bytes(i): i for i in range(end)}
     if encoding.n_vocab != end + 1:
@@ -61,11 +61,18 @@ def tokenizer_json(encoding: tiktoken.Encoding) -> dict:
     merged = [token for token in ranks if len(token) > 1]
     look = {"add_prefix_space": False, "trim_offsets": False, "use_regex": True}
     byte_level = {"type": "ByteLevel"} | look  # use_regex: GPT-2's split pattern
+    if encoding._pat_str == encodings.GPT2_PATTERN:
+        split = byte_level
+    else:
+        pattern = {"Regex": encoding._pat_str}
+        chunks = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+        parts = [chunks, byte_level | {"use_regex": False}]
+        split = {"type": "Sequence", "pretokenizers": parts}
     special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     return {
         "version": "1.0",
         "added_tokens": [{"id": end, "content": END_OF_TEXT, "special": True} | special],
-        "pre_tokenizer": byte_level,
+        "pre_tokenizer": split,
         "post_processor": None,
         "decoder": byte_level,
         "model": {

@@ -9,7 +9,7 @@ from shared.gpt_model import (
     next_token_logits,
 )
 from shared.intro import BigramModel
-from shared.text_data import create_dataloader_v1, make_encoding
+from shared.text_data import create_dataloader_v1
 
 __all__ = [
     "BigramModel",
@@ -19,6 +19,5 @@ __all__ = [
     "MultiHeadAttentionExplicit",
     "create_dataloader_v1",
     "generate_text_cached",
-    "make_encoding",
     "next_token_logits",
 ]

@@ -1,10 +1,12 @@
 """Put a finished run of pretrain.py into the course, and print what the model card says of it.
 
     python ch05_pretraining/ship.py --runs RUN --corpus FOLDER --valid FOLDER --average 4
+    python ch05_pretraining/ship.py --corpus FOLDER --valid FOLDER --out FOLDER --tokenizer FILE
 
 Of several runs each began with the model of the one before. The first FOLDER is their corpus: its held-out works
-are measured one by one; of the second, each file is. What ships are the last weights, or the mean of those at the
-last rows of the log (Izmailov and others, 2018, "Averaging weights leads to wider optima").
+are measured one by one and together; of the second, each file is. What ships are the last weights, or the mean of
+those at the last rows of the log (Izmailov and others, 2018, "Averaging weights leads to wider optima"). Without runs
+the model in --out is measured again, on the same bytes.
 """
 
 if __name__ == "__main__":  # first of all: what follows takes seconds to import
@@ -32,10 +34,9 @@ from shared.gpt_model import GPTModel, generate_text_cached
 from shared.pretraining import bits_per_byte
 
 PROMPTS = [
-    "Once upon a time there was a little",
-    '"Where are you going?" said the fox.',
-    "The ship had hardly left the harbour when",
-]
+    "Once upon a time", "The old man", "My name is", "Last summer we", "The phone rang",
+    "To make bread, you", "A dog is", "She opened the door and", "In the morning", "We were late because",
+]  # fmt: skip
 
 MEASURES = "measures.csv"
 
@@ -116,14 +117,19 @@ def report(
     counts = torch.tensor([len(token) for token in vocabulary(tokenizer)])
     end = [tokenizer.eot_token]
     _, unseen = split_held_out(read_documents(corpus), held_out)
-    measured = {work.title: [work] for work in unseen}
-    for place in valid:
-        measured |= texts_of(place)
-    for name, documents in measured.items():
-        ids = end + [i for work in documents for i in (*tokenizer.encode_ordinary(work.text), *end)]
-        ids = np.array(ids, dtype=np.uint16)
-        nats, _, size = measuring.evaluate(model, ids, counts, min(context, len(ids) - 1))
-        say(f"{bits_per_byte(nats, size):.3f}", f"bits per byte: {name}")
+    groups = {"the works held out": {work.title: [work] for work in unseen}}
+    groups |= {"the further texts": texts for place in valid if (texts := texts_of(place))}
+    for group, measured in groups.items():
+        total = np.zeros(2)
+        for name, documents in measured.items():
+            ids = end + [
+                i for work in documents for i in (*tokenizer.encode_ordinary(work.text), *end)
+            ]
+            ids = np.array(ids, dtype=np.uint16)
+            nats, _, size = measuring.evaluate(model, ids, counts, min(context, len(ids) - 1))
+            total += nats, size
+            say(f"{bits_per_byte(nats, size):.3f}", f"bits per byte: {name}")
+        say(f"{bits_per_byte(*total):.3f}", f"bits per byte together: {group}")
     ids = ordinary_tokens(tokenizer)
     passages = induction.passages_with_names([work.text for work in unseen], tokenizer)
     say(f"{induction.repeated_tokens(model, ids):.1%}", "repeated random tokens")
@@ -141,7 +147,7 @@ def report(
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
-    add("--runs", type=Path, nargs="+", required=True, help="--out of pretrain.py")
+    add("--runs", type=Path, nargs="+", default=[], help="--out of pretrain.py")
     add("--corpus", type=Path, required=True)
     add("--held-out", type=Path, default=HELD_OUT, help="list of works kept for validation")
     add("--valid", type=Path, nargs="+", default=[], help="further texts: folders or files")
@@ -150,7 +156,8 @@ def main(arguments: list[str] | None = None) -> None:
     add("--out", type=Path, default=models.COURSE_GPT)
     options = parser.parse_args(arguments)
     try:
-        ship(options.runs, options.out, options.average, options.tokenizer)
+        if options.runs:
+            ship(options.runs, options.out, options.average, options.tokenizer)
         size = sum(path.stat().st_size for path in options.out.iterdir()) / 1e6
         print(f"{options.out}: {size:.1f} MB")
         given = options.corpus, options.valid, options.held_out, options.tokenizer

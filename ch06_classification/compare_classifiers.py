@@ -216,7 +216,7 @@ def scored(labels, spam, threshold: float, rivals: dict[str, np.ndarray]) -> dic
 def compare(out: Path, rows: dict, data: Data) -> pd.DataFrame:
     """The table, completed and written after each row. ValueError if it is of another model or other messages."""
     model = editions.choice("COURSE_MODEL")
-    stored = (models.COURSE_GPT / files.WEIGHTS).read_bytes() if model == "course-gpt" else b""
+    stored = (models.FIRST_GPT / files.WEIGHTS).read_bytes() if model == "course-gpt" else b""
     messages = repr(data.table.values.tolist()).encode()
     sha = {
         "checkpoint": sha256(stored)[:12] if stored else model,

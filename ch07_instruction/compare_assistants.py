@@ -47,7 +47,7 @@ SETTINGS = {
 
 def folder_of(setting: str) -> Path:
     """Where a setting's weights come from."""
-    return models.ASSISTANT_GPT if setting.startswith("assistant_gpt") else models.COURSE_GPT
+    return models.ASSISTANT_GPT if setting.startswith("assistant_gpt") else models.FIRST_GPT
 
 
 def made_of(setting: str, entries: list[dict]) -> dict[str, str]:

@@ -21,8 +21,8 @@ from shared.guards import check_prompt, evaluation_mode, stored_by_columns
 __all__ = ["text_to_token_ids", "token_ids_to_text", "calc_loss_batch",
     "calc_loss_loader", "evaluate_model", "bits_per_byte", "generate_and_print_sample",
     "train_model_simple", "plot_losses", "next_token_probabilities", "generate",
-    "save_checkpoint", "check_shapes", "load_checkpoint", "gpt2_config", "gpt2_views",
-    "load_weights_into_gpt", "initialize"]  # fmt: skip
+    "save_checkpoint", "check_shapes", "load_checkpoint", "gpt2_config", "initialize",
+    "gpt2_views", "load_weights_into_gpt"]  # fmt: skip
 
 
 # ch05.ipynb: text-to-token-ids
@@ -56,8 +56,9 @@ def calc_loss_loader(data_loader, model, device, num_batches=None):
 
 # ch05.ipynb: evaluate-model
 def evaluate_model(model, train_loader, val_loader, device, eval_iter):
-    """Losses without dropout, `(training, validation)`, each over the first eval_iter batches."""
-    with evaluation_mode(model), torch.no_grad():
+    """Losses without dropout, `(training, validation)`, each over the first eval_iter batches; no trace is left."""
+    # a look into a loader draws random numbers: here from a copy, so that the training does not notice
+    with evaluation_mode(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
         loaders = train_loader, val_loader
         return tuple(calc_loss_loader(one, model, device, num_batches=eval_iter) for one in loaders)
 
@@ -220,6 +221,18 @@ def gpt2_config(name):
     return cfg | {"qkv_bias": True, "tie_weights": True}
 
 
+# ch05.ipynb: initialize
+@torch.no_grad()
+def initialize(model, std=0.02):
+    """GPT-2's first weights (Radford, 2019): N(0, std), smaller where a block adds; biases 0."""
+    for name, parameter in model.named_parameters():
+        if parameter.dim() >= 2:
+            adds = name.endswith(("att.out_proj.weight", "ff.layers.2.weight"))
+            parameter.normal_(0.0, std / math.sqrt(2 * len(model.trf_blocks)) if adds else std)
+        elif name.endswith("bias"):
+            parameter.zero_()
+
+
 # ch05.ipynb: gpt2-views
 def gpt2_views(gpt):
     """Our parameters under GPT-2's names: `{name: [views]}`, to be joined along the last dimension."""
@@ -262,15 +275,3 @@ def load_weights_into_gpt(gpt, params):
     for name, parts in views.items():
         for part, piece in zip(parts, given[name].chunk(len(parts), dim=-1)):
             part.copy_(piece)
-
-
-# ch05.ipynb: initialize
-@torch.no_grad()
-def initialize(model, std=0.02):
-    """GPT-2's first weights (Radford, 2019): N(0, std), smaller where a block adds; biases 0."""
-    for name, parameter in model.named_parameters():
-        if parameter.dim() >= 2:
-            adds = name.endswith(("att.out_proj.weight", "ff.layers.2.weight"))
-            parameter.normal_(0.0, std / math.sqrt(2 * len(model.trf_blocks)) if adds else std)
-        elif name.endswith("bias"):
-            parameter.zero_()

@@ -42,10 +42,11 @@ def test_what_pretrained_returns(pretrained):
     assert models.pretrained()[0] is not model  # a copy for each: who trains his, spoils no other
 
 
-def test_what_ships():
-    files = {path.name: path for path in models.COURSE_GPT.iterdir()}
+@pytest.mark.parametrize("folder, more", [("COURSE_GPT", {"reading.tsv"}), ("FIRST_GPT", set())])
+def test_what_ships(folder, more):
+    files = {path.name: path for path in getattr(models, folder).iterdir()}
     names = {"config.json", "model.safetensors", "log.csv", "measures.csv", "SHA256SUMS"}
-    assert set(files) == names | {"README.md"}
+    assert set(files) == names | {"README.md"} | more
     assert sum(path.stat().st_size for path in files.values()) <= 25e6
     for line in files["SHA256SUMS"].read_text().splitlines():
         digest, name = line.split("  ")
@@ -136,7 +137,7 @@ def test_a_run_that_cannot_be_shipped_changes_nothing(copy, tmp_path, capsys):
     (run / "config.json").write_text(json.dumps(cfg))
     for wrong, says in (
         (["--average", "1"], "weights holds 0 weights"),
-        (["--tokenizer", str(encodings.COURSE_TOKENIZER)], "made with another tokenizer"),
+        (["--tokenizer", str(encodings.FIRST_TOKENIZER)], "made with another tokenizer"),
     ):
         with pytest.raises(SystemExit, match=f"ship: .*{says}"):
             ship.main([*given, *wrong])
@@ -159,7 +160,7 @@ def small(tmp_path):
         run_state.save_weights(path, GPTModel(SMALL))
         kept.append(safetensors.torch.load_file(path))
     shutil.copy(path, run / "model.safetensors")
-    name = encodings.tokenizer_sha256(encodings.FIRST_TOKENIZER)
+    name = encodings.tokenizer_sha256(encodings.COURSE_TOKENIZER)
     (run / "config.json").write_bytes(files.as_json(SMALL | {"tokenizer": name}))
     (run / "log.csv").write_text("tokens,seconds,valid_loss\n300,2,4.5\n")
     torch.save({"tokens": 300, "seconds": 7.4}, run / "state.pt")
@@ -223,8 +224,11 @@ def test_works_and_further_texts_are_measured_one_by_one(small, tmp_path, capsys
     given = [str(part) for key, place in folders.items() for part in (key, tmp_path / place)]
     ship.main([*given, "--average", "2"])
     lines = [line for line in capsys.readouterr().out.splitlines() if "bits per byte" in line]
-    assert [line.split(": ")[1] for line in lines] == ["Held Out", "news", "talk"]
-    assert all(0 < float(line.split()[0]) < 16 for line in lines)
+    works, further = "the works held out", "the further texts"
+    assert [line.split(": ")[1] for line in lines] == ["Held Out", works, "news", "talk", further]
+    bits = [float(line.split()[0]) for line in lines]
+    assert all(0 < each < 16 for each in bits) and bits[0] == bits[1]
+    assert min(bits[2:4]) <= bits[4] <= max(bits[2:4])  # together: by their bytes
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "SHA256SUMS"])
@@ -246,6 +250,7 @@ def test_a_damaged_file(copy, name):
 # --- and the tokenizer that a model was made with ---
 
 FIRST = "75f7998f13f447358336e41ae7de255e567efb2a0ec35451564411b5618cffba"
+SECOND = "b9ef019dbd69447ac119a371c9df71598576a8fe64e5434842387ce49bbbaedd"
 
 
 def renamed(folder, **changed):
@@ -260,7 +265,7 @@ def renamed(folder, **changed):
 
 def other_tokenizer(folder):
     """A tokenizer of the same size, whose first two merges have changed places."""
-    ranks = encodings.load_ranks(encodings.FIRST_TOKENIZER)
+    ranks = encodings.load_ranks(encodings.COURSE_TOKENIZER)
     tokens = list(ranks)
     tokens[256], tokens[257] = tokens[257], tokens[256]
     path = folder / "other.txt"
@@ -269,14 +274,24 @@ def other_tokenizer(folder):
     return path
 
 
-@pytest.mark.parametrize("folder, load", [("COURSE_GPT", "pretrained"), ("SPAM_GPT", "classifier"), ("ASSISTANT_GPT", "instruction_model")])  # fmt: skip
-def test_what_ships_names_the_first_tokenizer(folder, load, tmp_path, monkeypatch):
+SHIPPED = {
+    "COURSE_GPT": (SECOND, "COURSE_TOKENIZER", models.pretrained),
+    "FIRST_GPT": (FIRST, "FIRST_TOKENIZER", lambda: models.pretrained(first=True)),
+    "SPAM_GPT": (FIRST, "FIRST_TOKENIZER", models.classifier),
+    "ASSISTANT_GPT": (FIRST, "FIRST_TOKENIZER", models.instruction_model),
+}
+
+
+@pytest.mark.parametrize("folder", SHIPPED)
+def test_what_ships_names_its_tokenizer(folder, tmp_path, monkeypatch):
+    name, tokenizer, load = SHIPPED[folder]
     stored = json.loads((getattr(models, folder) / "config.json").read_text())
-    assert stored.pop("tokenizer") == FIRST == encodings.tokenizer_sha256(encodings.FIRST_TOKENIZER)
-    assert getattr(models, load)()[1] == stored  # without the entry
-    monkeypatch.setattr(encodings, "COURSE_TOKENIZER", other_tokenizer(tmp_path))
+    path = getattr(encodings, tokenizer)
+    assert stored.pop("tokenizer") == name == encodings.tokenizer_sha256(path)
+    assert load()[1] == stored  # without the entry
+    monkeypatch.setattr(encodings, tokenizer, other_tokenizer(tmp_path))
     with pytest.raises(ValueError, match=f"{folder.lower()} holds a model made with another"):
-        getattr(models, load)()
+        load()
 
 
 def test_a_model_with_another_tokenizer_is_refused(copy, tmp_path):
@@ -284,13 +299,14 @@ def test_a_model_with_another_tokenizer_is_refused(copy, tmp_path):
     name = encodings.tokenizer_sha256(other)
     with pytest.raises(ValueError) as caught:
         models.load_model(copy, other)
-    for part in (str(copy), f"course_tokenizer.txt ({FIRST[:12]})", name[:12], "train the model"):
+    mine = f"course_tokenizer_2.txt ({SECOND[:12]})"
+    for part in (str(copy), mine, name[:12], "train the model"):
         assert part in str(caught.value)
     model, cfg = models.load_model(copy)
     models.save_model(copy, model, cfg, "step\n", other)
     assert json.loads((copy / "config.json").read_text())["tokenizer"] == name
     assert models.load_model(copy, other)[1] == cfg
-    with pytest.raises(ValueError, match=f"{name[:12]}.*, not course_tokenizer.txt"):
+    with pytest.raises(ValueError, match=f"{name[:12]}.*, not course_tokenizer_2.txt"):
         models.load_model(copy)
 
 
@@ -298,12 +314,13 @@ def test_a_model_that_names_no_tokenizer_is_refused_until_it_does(copy, tmp_path
     renamed(copy, tokenizer=None)
     with pytest.raises(ValueError) as caught:
         models.pretrained()
-    line = f'"tokenizer": "{FIRST}"'
+    line = f'"tokenizer": "{FIRST}"'  # older versions of the course had no other one of this size
     for part in (str(copy / "config.json"), "older version", "course_tokenizer.txt", line):
         assert part in str(caught.value)
     text = (copy / "config.json").read_text()
     (copy / "config.json").write_text(text.replace("{", "{" + line + ",", 1))
-    assert models.pretrained()[1]["n_layers"] == 6  # SHA256SUMS need not be touched
+    model, cfg = models.load_model(copy, encodings.FIRST_TOKENIZER)
+    assert cfg["n_layers"] == 6  # SHA256SUMS need not be touched
     with pytest.raises(ValueError, match="made with another tokenizer"):
         models.load_model(copy, other_tokenizer(tmp_path))
 

@@ -86,42 +86,44 @@ def test_the_book_text_on_a_stand_in(monkeypatch, tmp_path):
 
 def test_the_course_tokenizer():
     encoding = encodings.tokenizer()
-    assert encoding is encodings.tokenizer()
+    assert encoding is encodings.tokenizer() is encodings.course_encoding()
     assert (encoding.name, encoding.n_vocab, encoding.eot_token) == ("course-gpt", 4_096, 4_095)
     assert encoding.encode("<|endoftext|>", allowed_special="all") == [4_095]
     for text in ANY_TEXT:
         assert encoding.decode(encoding.encode_ordinary(text)) == text
-    pieces = [
-        "On",
-        "ce",
-        " upon",
-        " a",
-        " time",
-        ",",
-        " 1",
-        "7",
-        " go",
-        "bl",
-        "ins",
-        " laughed",
-        ".",
-    ]
-    ids = encoding.encode("".join(pieces))
-    assert ids == [1861, 360, 676, 258, 557, 44, 2350, 55, 437, 3115, 1145, 1648, 46]
+
+
+@pytest.mark.parametrize(
+    "first, pieces",
+    [
+        (False, ["O", "nce", " upon", " a", " time", ",", " ", "1", "7", " phone", "s", " laughed", "."]),
+        (True, ["On", "ce", " upon", " a", " time", ",", " 1", "7", " p", "h", "ones", " laughed", "."]),
+    ],
+)  # fmt: skip
+def test_how_the_two_tokenizers_cut(first, pieces):
+    encoding = encodings.tokenizer(first)
+    ids = encoding.encode("Once upon a time, 17 phones laughed.")
     assert [encoding.decode([i]) for i in ids] == pieces
 
 
-def test_the_card_describes_the_stored_tokenizer():
-    card = (editions.CHAPTER_2 / "course_tokenizer.md").read_text(encoding="utf-8")
-    stored = encodings.COURSE_TOKENIZER.read_bytes().replace(b"\r\n", b"\n")
-    assert hashlib.sha256(stored).hexdigest() in card
+BOTH = {False: encodings.COURSE_TOKENIZER, True: encodings.FIRST_TOKENIZER}
 
 
-def test_the_encoding_is_chapter_2s():
-    """`encodings` calls tiktoken itself; what chapter 2 makes of the same ranks is equal."""
-    ranks = encodings.load_ranks(encodings.COURSE_TOKENIZER)
-    ours, theirs = encodings.course_encoding(), make_encoding("course-gpt", ranks)
+@pytest.mark.parametrize("path", BOTH.values(), ids=lambda path: path.stem)
+def test_the_card_describes_the_stored_tokenizer(path):
+    stored = path.read_bytes().replace(b"\r\n", b"\n")
+    sums = hashlib.sha256(stored).hexdigest(), encodings.tokenizer_sha256(path)
+    card = path.with_suffix(".md").read_text(encoding="utf-8")
+    assert any(name in card for name in sums)
+
+
+@pytest.mark.parametrize("first", BOTH)
+def test_the_encoding_is_chapter_2s(first):
+    """`encodings` calls tiktoken itself; what chapter 2 makes of the same ranks and pattern is equal."""
+    ours = encodings.course_encoding(first)
+    theirs = make_encoding("course-gpt", encodings.load_ranks(BOTH[first]), pattern=ours._pat_str)
     assert encodings.GPT2_PATTERN == GPT2_SPLIT_PATTERN
+    assert (ours._pat_str == GPT2_SPLIT_PATTERN) == first
     for each in ("name", "_pat_str", "_mergeable_ranks", "_special_tokens", "n_vocab"):
         assert getattr(ours, each) == getattr(theirs, each)
     for text in [*ANY_TEXT, EXAMPLE, editions.text()]:
@@ -178,12 +180,12 @@ def test_windows_line_ends_are_no_damage(tmp_path):
 
 def test_a_tokenizer_file_without_a_pattern_is_as_it_was(tmp_path):
     path = tmp_path / "tokens.txt"
-    ranks = encodings.load_ranks(encodings.COURSE_TOKENIZER)
+    ranks = encodings.load_ranks(encodings.FIRST_TOKENIZER)
     train_tokenizer.save_ranks(path, ranks, ["A note."])
     first, *lines = path.read_text(encoding="utf-8").splitlines()
     assert [first, *lines] == [
         "# A note.",
-        *encodings.COURSE_TOKENIZER.read_text().splitlines()[3:],
+        *encodings.FIRST_TOKENIZER.read_text().splitlines()[3:],
     ]
     assert encodings.tokenizer_sha256(path) == lines[0].split()[-1]
     assert encodings.load_encoding(path)._pat_str == GPT2_SPLIT_PATTERN

@@ -72,17 +72,17 @@ NASTY += [
 ]
 
 
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory):
-    """course-gpt, its tokenizer, and both as transformers opens them from the folder."""
+@pytest.fixture(scope="module", params=[False, True], ids=["course-gpt", "the first model"])
+def opened(request, tmp_path_factory):
+    """A model of the course, its tokenizer, and both as transformers opens them from the folder."""
     transformers = pytest.importorskip("transformers")
-    folder = tmp_path_factory.mktemp("hf")
-    export.main([str(folder)])
+    folder, first = tmp_path_factory.mktemp("hf"), request.param
+    export.main([str(folder), *["--first"] * first])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    return models.pretrained()[0], encodings.tokenizer(), model, tokenizer
+    return models.pretrained(first)[0], encodings.tokenizer(first), model, tokenizer
 
 
 def ids_of(encoding, text):
@@ -252,8 +252,8 @@ def test_the_command(tmp_path, capsys, monkeypatch):
 
 @pytest.fixture
 def quick(monkeypatch, encoding):
-    monkeypatch.setattr(models, "pretrained", lambda: small(encoding.n_vocab))
-    monkeypatch.setattr(encodings, "tokenizer", lambda: encoding)
+    monkeypatch.setattr(models, "pretrained", lambda first=False: small(encoding.n_vocab))
+    monkeypatch.setattr(encodings, "tokenizer", lambda first=False: encoding)
 
 
 def content(folder):

@@ -1,7 +1,10 @@
 """Chapter 1: the bigram model, against a count and a loss computed the slow way, and on bad input."""
 
+import itertools
 import math
 import random
+import re
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -10,6 +13,11 @@ import torch
 
 from shared import demo, editions, encodings, lexicon
 from shared.intro import BigramModel, count_pairs
+
+ROOT = editions.ROOT
+sys.path.insert(0, str(ROOT / "ch05_pretraining"))
+
+import worksheets  # noqa: E402
 
 TEXT = [0, 1, 2, 1, 2, 0, 1, 1, 2, 3]
 
@@ -186,27 +194,37 @@ def test_without_smoothing_a_dead_end_is_an_error_that_says_so():
 
 # --- what the lesson borrows ---
 
-ROOT = editions.ROOT
-
 
 def test_an_answer_is_continued_where_the_model_would_write_it():
     """`continues` reads all prompts at once; `complete` writes one token after another."""
-    prompts = [
-        "tree -> trees\nking -> kings\ntree ->",
-        "tree -> trees\nking ->",
-        "The old man said",
-    ]
-    answers = ["trees", "kings", "that he was"]
+    nouns = ["tree", "king", "dog", "bell", "house"]
+    examples = "".join(f"{noun} -> {noun}s\n" for noun in nouns)
+    prompts = [f"{examples}{noun} ->" for noun in nouns] + ["The old man said"]
+    answers = [f"{noun}s" for noun in nouns] + ["that he was"]
     greedy = [
         demo.complete(prompt, 8, temperature=0)[len(prompt) :].startswith(f" {answer}\n")
         for prompt, answer in zip(prompts, answers)
     ]
     assert demo.continues(prompts, answers) == greedy
-    assert greedy[0] and not greedy[2]
+    assert any(greedy) and not greedy[-1]
 
 
-def test_the_worksheets_have_the_practiced_layout_and_not_the_control():
-    """Section 1.6 compares a layout of the worksheets' lists of plurals with one that they do not have."""
+def test_the_worksheets_have_the_practiced_layout_and_not_the_controls():
+    """Section 1.6 compares a layout of the worksheets' lists of plurals with two that they do not have."""
     sheets = "".join(p.read_text() for p in (ROOT / "ch05_pretraining" / "sheets").glob("*.py"))
     words = "".join(p.read_text() for p in (lexicon.WORDS, lexicon.KNOWLEDGE))
     assert "{0} -> {1}" in sheets and "gives" not in sheets and "~" not in sheets + words
+    stream = "\n".join(itertools.islice(worksheets.documents(7), 1_000))
+    lines = {
+        between: re.findall(rf"^\w+ {re.escape(between)} \w+$", stream, re.MULTILINE)
+        for between in ("->", "~", "gives")
+    }
+    assert len(lines["->"]) > 100 and not lines["~"] and not lines["gives"]
+
+
+def test_the_capital_that_no_text_states_is_one_of_those_left_out_and_the_other_is_stated():
+    """Section 1.1 asks for three capitals: one stated, one left out, one of a country that does not exist."""
+    left_out = lexicon.read_json(lexicon.SECOND_RESERVED)["left_out"]
+    stated = dict(lexicon.all_facts(lexicon.second_lexicon())["capital"])
+    assert ["capital", "Iceland", "Reykjavik"] in left_out
+    assert stated["France"] == "Paris" and "Velmoria" not in stated

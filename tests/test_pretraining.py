@@ -126,31 +126,36 @@ def test_the_loop_trains_counts_and_prints_like_the_books(capsys):
     assert losses[-1] < losses[0] - 1
 
 
-def reference_loop(model, train, optimizer, epochs, eval_freq, val):
-    """The book's loop in its own order of drawing random numbers; the weights it ends with."""
-    step = -1
+def reference_loop(model, train, optimizer, epochs):
+    """The book's loop without its evaluation; the weights it ends with."""
     for _ in range(epochs):
         model.train()
         for x, y in train:
             optimizer.zero_grad()
             F.cross_entropy(model(x).flatten(0, 1), y.flatten()).backward()
             optimizer.step()
-            step += 1
-            if step % eval_freq == 0:
-                for part in (train, val):
-                    for _ in part:
-                        break
     return model.state_dict()
 
 
-def test_the_loop_draws_random_numbers_as_the_books_does(capsys):
+@pytest.mark.parametrize("eval_freq", [1, 3, 1000])
+def test_however_often_it_is_measured_a_training_ends_with_the_same_weights(eval_freq, capsys):
     ours, theirs = new_model(), new_model()
     train, val = loader(shuffle=True, drop_last=True), loader(TEXT[:99])
     torch.manual_seed(5)
-    train_model_simple(ours, train, val, adamw(ours), "cpu", 2, 3, 1, "the", BYTES)
+    train_model_simple(ours, train, val, adamw(ours), "cpu", 2, eval_freq, 1, "the", BYTES)
     torch.manual_seed(5)
-    want = reference_loop(theirs, train, adamw(theirs), 2, 3, val)
+    want = reference_loop(theirs, train, adamw(theirs), 2)
     assert all(tensor.equal(want[name]) for name, tensor in ours.state_dict().items())
+
+
+def test_evaluation_draws_from_a_copy_of_the_random_state():
+    model, train = new_model(), loader(shuffle=True, drop_last=True)
+    state = torch.get_rng_state()
+    once = evaluate_model(model, train, loader(), "cpu", 1)
+    assert torch.get_rng_state().equal(state)
+    assert evaluate_model(model, train, loader(), "cpu", 1) == once
+    torch.manual_seed(9)  # other windows come first
+    assert evaluate_model(model, train, loader(), "cpu", 1)[0] != once[0]
 
 
 def test_a_sample_is_one_line_and_greedy(capsys):

@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT / "ch05_pretraining"))
 
 import knowledge  # noqa: E402
 import probe  # noqa: E402
+from knowledge import Fact  # noqa: E402
 
 ENCODING = encodings.load_encoding(encodings.COURSE_TOKENIZER)
 FACTS = knowledge.load_facts()
@@ -84,7 +85,8 @@ def test_wrong_answers_are_wrong_and_about_as_long(family):
         assert len(set(wrong)) == len(wrong) >= 2
         assert not right[fact.relation, fact.subject] & set(wrong) and fact.subject not in wrong
         others = {f.answer for f in among if f.relation == fact.relation} - set(wrong)
-        others -= {fact.subject, fact.answer, *fact.others}
+        others -= {fact.subject, fact.answer, *fact.others, *probe.TRUE_TOO.get(fact.answer, ())}
+        assert not probe.TRUE_TOO.get(fact.answer, set()) & set(wrong)
         size = length(fact.answer)
         farthest = max(abs(length(word) - size) for word in wrong)
         assert all(abs(length(word) - size) >= farthest for word in others)
@@ -98,6 +100,43 @@ def test_wrong_answers_depend_on_the_seed_alone():
     for seed in range(3):
         one, other = (probe.wrong_answers(fact, facts, ENCODING, random.Random(seed)) for facts in (FACTS, FACTS[::-1]))  # fmt: skip
         assert one == other
+
+
+def test_wrong_answers_are_about_as_frequent():
+    told = [Fact("legs", "facts", f"beast {i}", word) for word, count in
+            {"two": 20, "four": 18, "six": 19, "ten": 1, "one": 1, "five": 22, "three": 1}.items()
+            for i in range(count)]  # fmt: skip
+    often = probe.wrong_answers(told[0], told, ENCODING, random.Random(1))
+    assert set(often) == {"four", "six", "five"}
+    seldom = next(fact for fact in told if fact.answer == "ten")
+    assert {"one", "three"} < set(probe.wrong_answers(seldom, told, ENCODING, random.Random(1)))
+
+
+def test_kinds_that_are_true_too_are_no_wrong_answers():
+    assert "bird" in {fact.answer for fact in FACTS} and "animal" in probe.TRUE_TOO["bird"]
+    robin = next(fact for fact in FACTS if (fact.relation, fact.answer) == ("kind", "bird"))
+    drawn = {w for i in range(40) for w in probe.wrong_answers(robin, FACTS, ENCODING, random.Random(i))}  # fmt: skip
+    assert "animal" not in drawn and len(drawn) >= 3
+
+
+def test_wordings_that_were_read_end_with_the_answer():
+    found = 0
+    for fact in probe.reserved_questions():
+        for start, phrase in probe.read_wordings(fact):
+            told = {knowledge.fill(w, fact, fact.subject, fact.answer).rstrip(".") for w in fact.wordings if "p0" not in w.lower()}  # fmt: skip
+            assert f"{start} {phrase(fact.answer)}" in told
+            assert not {start} & {prompt for prompt, _ in knowledge.probes(fact)}
+            found += 1
+    assert found > 500
+
+
+def test_another_subject_has_another_answer():
+    for fact in probe.reserved_questions():
+        rng = random.Random(1)
+        words = [fact.answer, *probe.wrong_answers(fact, FACTS, ENCODING, rng)]
+        other = probe.other_subject(fact, FACTS, words, rng)
+        answers = {f.answer for f in FACTS if (f.relation, f.subject) == (fact.relation, other)}
+        assert answers and fact.answer not in answers and other not in (fact.subject, *words)
 
 
 # --- how it is scored ---
@@ -118,8 +157,9 @@ def test_log_probabilities_are_those_of_single_sequences():
 
 def test_a_model_that_is_certain_knows_everything():
     facts = probe.reserved_questions()[::6]
-    table = probe.asked(Certain(facts), ENCODING, facts, among=FACTS)
+    table = probe.asked(Certain(FACTS), ENCODING, facts, among=FACTS, exchange=True)
     assert (table.by_sum == 1).all() and (table.by_mean == 1).all()
+    assert table.exchanged.mean() < 0.45  # it hangs on the subject; equals are decided by chance
     assert len(table) == sum(len(knowledge.probes(fact)) for fact in facts)
     assert table.choices.between(3, 4).all() and (table.choices == 4).mean() > 0.9
 
@@ -162,6 +202,8 @@ def test_the_summary_counts_facts():
     # (1 + 0) / 2, and 1.96 times the deviation of these two, sqrt(0.5), over sqrt(2)
     assert found.loc["facts"].tolist() == [2, 0.5, 0.5, -0.48, 1.48]
     assert found.loc["left out"].tolist() == [2, 0, 1, 1, 1]
+    more = probe.summary(pd.DataFrame(rows).assign(exchanged=[0, 1, 0, 0, 1, 1]))
+    assert more.exchanged.tolist() == [0.25, 1] and "read" not in more
 
 
 # --- the script ---
@@ -175,7 +217,11 @@ def test_the_script_prints_a_summary(tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert "left out" in printed and "by_mean" in printed
     table = pd.read_csv(tmp_path / "probes.csv")
-    assert set(table.family) == {"facts", "antonym", "categories", "rhyme", "left out"}
+    families = {"facts", "antonym", "categories", "rhyme"}
+    assert set(table.family) == families | {"all reserved", "left out"}
+    alone = table[table.family.isin(families)]
+    assert alone.facts.sum() == len(few) == table.facts[table.family == "all reserved"].item()
+    assert table.exchanged.between(0, 1).all() and (table.wordings == 3).all()
 
 
 def test_the_script_refuses_in_one_line(tmp_path):

@@ -33,7 +33,7 @@ def test_the_assistant_learns_its_answers_alone(monkeypatch, tmp_path):
     few = [e for e in entries if e["split"] == "train"][:8]
     few += [e for e in entries if e["split"] == "validation"][:2]
     model, seen = GPTModel(CFG), {}
-    monkeypatch.setattr(models, "pretrained", lambda: (model, CFG))
+    monkeypatch.setattr(models, "pretrained", lambda first=False: (model, CFG))
     monkeypatch.setattr(editions, "instructions", lambda: few)
 
     class Enough(Exception):

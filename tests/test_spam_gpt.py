@@ -165,7 +165,7 @@ def few(table, count=12):
 def tiny(monkeypatch):
     torch.manual_seed(1)
     model, table = GPTModel(TINY).eval(), few(editions.messages())
-    monkeypatch.setattr(models, "pretrained", lambda: (model, TINY))
+    monkeypatch.setattr(models, "pretrained", lambda first=False: (model, TINY))
     monkeypatch.setattr(editions, "messages", lambda: table)
     return table
 
@@ -190,7 +190,7 @@ def test_the_folder_it_makes(tiny, tmp_path, monkeypatch):
 
 def test_messages_longer_than_the_context_are_cut(tiny, tmp_path, monkeypatch):
     cfg = TINY | {"context_length": 16}
-    monkeypatch.setattr(models, "pretrained", lambda: (GPTModel(cfg), cfg))
+    monkeypatch.setattr(models, "pretrained", lambda first=False: (GPTModel(cfg), cfg))
     assert "config.json" in made(tmp_path / "a")
     loader = make_spam_gpt.loader_of(tiny, encodings.tokenizer(first=True), 16)
     assert max(batch.shape[1] for batch, _ in loader) == 16

@@ -295,8 +295,8 @@ def one_more_epoch(answer):
         )
         require(steps == 2 * n, f"one epoch is {n} steps; you trained {steps - n}")
         looks = len(got[0])
-        about = f"you evaluated {looks} times, not once: each look at a shuffled loader draws"
-        require(looks == 1, f"{about} random numbers, and so the weights are others")
+        about = f"you evaluated {looks} times, not once: eval_freq counts the steps from one to the next"
+        require(looks == 1, about)
         if not _equal(other, whole):
             raise Verdict(
                 f"the weights are not those of two epochs in one go: {_otherwise(path, other)}"
@@ -611,9 +611,8 @@ def losses_on_text(answer):
         told = " and ".join(f"{loss:.4f}" for loss in want)
         raise Verdict(f"the losses are {told}; you say {got[0]:.4f} and {got[1]:.4f}")
     course_gpt, _ = models.load_model(models.COURSE_GPT)
-    ranks = encodings.load_ranks(encodings.COURSE_TOKENIZER)
     story = editions.STORY.read_text(encoding="utf-8")
-    first, last = answer(course_gpt, make_encoding("course-gpt", ranks), story)
+    first, last = answer(course_gpt, encodings.course_encoding(), story)
     return (
         "the loss of an average target, in each part, from a model in any mode; course-gpt on the "
         f"story: {first:.2f} in its first nine tenths, {last:.2f} in its last tenth"
