@@ -64,14 +64,18 @@ KEY = ["part", "arm", "seed"]
 
 @functools.cache
 def pairs(split: str) -> PreferenceDataset:
-    entries = editions.read_instructions(editions.PREFERENCES, ("instruction", "input", "chosen", "rejected"))
+    entries = editions.read_instructions(
+        editions.PREFERENCES, ("instruction", "input", "chosen", "rejected")
+    )
     return PreferenceDataset([e for e in entries if e["split"] == split], tasks.TOKENIZER)
 
 
 # --- the reward model -----------------------------------------------------------------------------
 
 
-def train_reward_model(model: RewardModel, some: list[dict], rate: float = 3e-4, batch: int = 16) -> None:
+def train_reward_model(
+    model: RewardModel, some: list[dict], rate: float = 3e-4, batch: int = 16
+) -> None:
     """Once through the pairs, as the lesson does it."""
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.1)
     batches = torch.randperm(len(some)).split(batch)
@@ -131,7 +135,9 @@ def reward_model(seed: int) -> RewardModel:
 def unit(seed: int) -> tuple[float, float]:
     """Mean and spread of a reward model's scores of the assistant's own answers to training words."""
     torch.manual_seed(seed)
-    prompts = tasks.prompts_for([word for word in sentences.words()["train"][:60] for _ in range(4)])
+    prompts = tasks.prompts_for(
+        [word for word in sentences.words()["train"][:60] for _ in range(4)]
+    )
     answers = sample_answers(tasks.assistant(), prompts, tasks.LENGTH, tasks.END)
     found = tasks.scores(reward_model(seed), prompts, answers)
     return found.mean().item(), found.std().item()
@@ -186,8 +192,13 @@ def policy(arm: str, seed: int) -> list[dict]:
             break
         some = [words["train"][(8 * step + i) % len(words["train"])] for i in range(8)]
         prompts = tasks.prompts_for(some)
-        score = {"rule": tasks.by_rule(some), "learned": by_model(prompts, reward_model(seed), *middle_spread)}
-        optimizer.param_groups[0]["lr"] = learning_rate(step + 1, STEPS + 1, 4, RATE, shape=stable_then_decay)
+        score = {
+            "rule": tasks.by_rule(some),
+            "learned": by_model(prompts, reward_model(seed), *middle_spread),
+        }
+        optimizer.param_groups[0]["lr"] = learning_rate(
+            step + 1, STEPS + 1, 4, RATE, shape=stable_then_decay
+        )
         policy_gradient_step(model, prompts, score[kind], optimizer, tasks.END, beta=float(beta))
     return rows
 
@@ -200,10 +211,14 @@ def by_model(prompts, rewarder: RewardModel, middle: float, spread: float):
 def dpo(arm: str, seed: int) -> list[dict]:
     torch.manual_seed(seed)
     model, optimizer = tasks.policy()
-    train, valid = (PreferenceDataset(pairs(split).data, tasks.TOKENIZER) for split in ("train", "validation"))
+    train, valid = (
+        PreferenceDataset(pairs(split).data, tasks.TOKENIZER) for split in ("train", "validation")
+    )
     for part in train, valid:
         store_reference(part, tasks.assistant(), tasks.END)
-    rows = train_model_dpo_simple(model, train, valid, optimizer, 1, float(arm), tasks.END, eval_freq=10, peak_lr=RATE)
+    rows = train_model_dpo_simple(
+        model, train, valid, optimizer, 1, float(arm), tasks.END, eval_freq=10, peak_lr=RATE
+    )
     rows[-1] |= measured(model, sentences.words()["validation"], seed)
     return rows
 
@@ -252,9 +267,13 @@ def passed(model, items: list[dict], samples: int = 8, each: int = 25) -> dict:
     for name, families in (("", CHECKED), ("facts_", ("facts",))):
         some = [e for family in families for e in [e for e in items if e["family"] == family and e["split"] == "validation"][:each]]  # fmt: skip
         torch.manual_seed(0)
-        prompts = [tasks.TOKENIZER.encode_ordinary(short_prompt(e)) for e in some for _ in range(samples)]
+        prompts = [
+            tasks.TOKENIZER.encode_ordinary(short_prompt(e)) for e in some for _ in range(samples)
+        ]
         texts = map(tasks.text_of, sample_answers(model, prompts, tasks.LENGTH, tasks.END))
-        right = torch.tensor([bool(is_right(some[i // samples], text)) for i, text in enumerate(texts)]).view(-1, samples)
+        right = torch.tensor(
+            [bool(is_right(some[i // samples], text)) for i, text in enumerate(texts)]
+        ).view(-1, samples)
         found |= {f"{name}pass1": share(right), f"{name}pass8": share(right.any(dim=1))}
     return found
 
@@ -281,11 +300,20 @@ def compare(path: Path, parts: list[str], seeds: list[int]) -> pd.DataFrame:
             for arm in ARMS[part]:
                 if (part, arm, seed) in done:
                     continue
-                found = [dict(zip(KEY, (part, arm, seed))) | row | made_of() for row in PARTS[part](arm, seed)]
+                found = [
+                    dict(zip(KEY, (part, arm, seed))) | row | made_of()
+                    for row in PARTS[part](arm, seed)
+                ]
                 table = pd.concat([table, pd.DataFrame(found)], ignore_index=True)
                 write_table(path, table)
                 seal(path)
-                print(part, arm, seed, {k: v for k, v in found[-1].items() if isinstance(v, float)}, flush=True)
+                print(
+                    part,
+                    arm,
+                    seed,
+                    {k: v for k, v in found[-1].items() if isinstance(v, float)},
+                    flush=True,
+                )
     return table
 
 

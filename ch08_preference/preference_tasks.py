@@ -54,7 +54,9 @@ def scores(rewarder: RewardModel, prompts, answers, batch: int = 64) -> torch.Te
     """The reward model's scores of answers to prompts, lists of IDs: `(N,)`."""
     with evaluation_mode(rewarder):
         parts = range(0, len(prompts), batch)
-        return torch.cat([rewarder(*padded(prompts[s : s + batch], answers[s : s + batch], END)) for s in parts])
+        return torch.cat(
+            [rewarder(*padded(prompts[s : s + batch], answers[s : s + batch], END)) for s in parts]
+        )
 
 
 @torch.no_grad()
@@ -64,7 +66,10 @@ def divergence(model, reference, prompts, answers, batch: int = 64) -> torch.Ten
     for s in range(0, len(prompts), batch):
         ids, mask = padded(prompts[s : s + batch], answers[s : s + batch], END)
         with evaluation_mode(model), evaluation_mode(reference):
-            found.append(compute_logprobs(model(ids), ids, mask) - compute_logprobs(reference(ids), ids, mask))
+            found.append(
+                compute_logprobs(model(ids), ids, mask)
+                - compute_logprobs(reference(ids), ids, mask)
+            )
     return torch.cat(found)
 
 
@@ -88,3 +93,9 @@ def tested(model, words, samples: int = 4, seed: int = 1) -> dict:
         "answers": answers,
         "prompts": prompts,
     }
+
+
+def fits(entry: dict, most: int = 200) -> bool:
+    """Whether prompt and longer response are short enough for our model; the book's entries are not always."""
+    longer = max(entry["chosen"], entry["rejected"], key=len)
+    return len(TOKENIZER.encode_ordinary(f"{short_prompt(entry)} {longer}")) <= most

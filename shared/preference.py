@@ -284,7 +284,7 @@ def train_model_dpo_simple(model, train_set, val_set, optimizer, num_epochs, bet
     return rows
 
 
-# ch08.ipynb: c104
+# ch08.ipynb: c105
 def win_rate(ours, theirs):
     """How often our answer is better, ties half, and the 95 % interval over prompts: `(prompts, samples)` twice."""
     judgments.check_paired(ours, theirs)

@@ -45,7 +45,12 @@ def judge():
 
 
 def test_the_judge_wants_all_three(judge):
-    texts = ["The old man lit the lamp.", "Lamp.", "Lamp lit old the man the.", "The old man lit the fire."]
+    texts = [
+        "The old man lit the lamp.",
+        "Lamp.",
+        "Lamp lit old the man the.",
+        "The old man lit the fire.",
+    ]
     assert judge(["lamp"] * 4, texts).tolist() == [True, False, False, False]
     grades = judge.grades(["lamp"] * 4, texts).tolist()
     assert grades[0] == 3 and all(grade < 3 for grade in grades[1:])
@@ -57,7 +62,9 @@ def test_the_judge_accepts_nineteen_in_twenty_written_sentences_as_english(judge
 
 
 def test_a_leading_space_costs_nothing(judge):
-    plain, spaced = sentences.surprise(["The dog ran.", "  The dog ran. "], judge.model, judge.tokenizer)
+    plain, spaced = sentences.surprise(
+        ["The dog ran.", "  The dog ran. "], judge.model, judge.tokenizer
+    )
     assert plain == spaced
 
 
@@ -67,7 +74,9 @@ def test_surprise_is_the_models_mean_loss(judge):
     with torch.no_grad():
         for i in range(1, len(ids)):
             nats -= judge.model(torch.tensor([ids[:i]]))[0, -1].log_softmax(-1)[ids[i]].item()
-    assert sentences.surprise([text], judge.model, tokenizer)[0] == pytest.approx(nats / (len(ids) - 1), abs=1e-4)
+    assert sentences.surprise([text], judge.model, tokenizer)[0] == pytest.approx(
+        nats / (len(ids) - 1), abs=1e-4
+    )
 
 
 # --- the pairs ------------------------------------------------------------------------------------
@@ -76,7 +85,10 @@ def test_surprise_is_the_models_mean_loss(judge):
 def test_each_part_has_its_own_words():
     for pair in PAIRS:
         assert pair["word"] in WORDS[pair["split"]]
-        assert pair["instruction"] == sentences.task(pair["word"])["instruction"] and pair["input"] == ""
+        assert (
+            pair["instruction"] == sentences.task(pair["word"])["instruction"]
+            and pair["input"] == ""
+        )
     assert {pair["split"] for pair in PAIRS} == set(WORDS)
     texts = [(pair["word"], pair[side]) for pair in PAIRS for side in ("chosen", "rejected")]
     assert len(texts) == len(set(texts))  # each answer stands in one pair
@@ -92,22 +104,31 @@ def test_one_in_ten_training_pairs_is_turned_round_and_no_other():
 
 def test_length_tells_nothing():
     encode = encodings.course_encoding(first=True).encode
-    gaps = [len(encode(" " + pair["chosen"])) - len(encode(" " + pair["rejected"])) for pair in PAIRS]
-    assert max(map(abs, gaps)) <= 3  # two when they were drawn; spelled anew they may differ by one more
+    gaps = [
+        len(encode(" " + pair["chosen"])) - len(encode(" " + pair["rejected"])) for pair in PAIRS
+    ]
+    assert (
+        max(map(abs, gaps)) <= 3
+    )  # two when they were drawn; spelled anew they may differ by one more
     assert abs(sum(gaps) / len(gaps)) < 0.2
 
 
 def test_the_judge_prefers_what_was_chosen(judge):
     some = PAIRS[::9]
     words = [pair["word"] for pair in some]
-    chosen, rejected = (judge.grades(words, [pair[side] for pair in some]) for side in ("chosen", "rejected"))
+    chosen, rejected = (
+        judge.grades(words, [pair[side] for pair in some]) for side in ("chosen", "rejected")
+    )
     better = torch.tensor([not pair["flipped"] for pair in some])
     assert torch.equal(chosen > rejected, better) and torch.equal(chosen < rejected, ~better)
 
 
 def test_the_script_makes_pairs_of_its_own(judge):
     words = {"train": WORDS["train"][:6], "test": WORDS["test"][:6]}
-    made = [make.make(16, models.instruction_model()[0], judge.tokenizer, judge, words) for _ in range(2)]
+    made = [
+        make.make(16, models.instruction_model()[0], judge.tokenizer, judge, words)
+        for _ in range(2)
+    ]
     assert made[0] == made[1] and made[0]
     for pair in made[0]:
         assert pair["word"] in words[pair["split"]] and pair["chosen"] != pair["rejected"]
