@@ -465,12 +465,10 @@ def word_scores(pairs):
     """A score for each word, so that the sums of chosen texts are above those of rejected ones."""
     words = sorted({word for pair in pairs for text in pair for word in text.split()})
     more = [[a.split().count(w) - b.split().count(w) for w in words] for a, b in pairs]
-    scores = torch.zeros(len(words), requires_grad=True)
-    optimizer = torch.optim.SGD([scores], lr=0.5)
+    more, scores = torch.tensor(more).float(), torch.zeros(len(words))  # (pairs, words), (words,)
     for _ in range(100):
-        optimizer.zero_grad()
-        (-F.logsigmoid(torch.tensor(more).float() @ scores)).mean().backward()
-        optimizer.step()
+        surprise = torch.sigmoid(-(more @ scores))  # how wrong each pair still is
+        scores = scores + 0.5 * (surprise @ more) / len(pairs)
     return dict(zip(words, scores.tolist()))
 
 
