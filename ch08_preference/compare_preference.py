@@ -17,32 +17,27 @@ import argparse
 import functools
 import hashlib
 import json
-import time
 from pathlib import Path
 
 import pandas as pd
 import preference_tasks as tasks
 import torch
+from checked_rewards import checked
 
 from shared import editions, files, models, program, sentences
 from shared.files import seal, write_table
-from shared.guards import evaluation_mode
-from shared.instruction import short_prompt
 from shared.measure import fast_in_bf16
 from shared.preference import (
     PreferenceDataset,
     RewardModel,
     best_of_n,
     collate_pairs,
-    compute_logprobs,
     compute_reward_loss,
-    padded,
     policy_gradient_step,
     sample_answers,
     store_reference,
     train_model_dpo_simple,
 )
-from shared.scoring import is_right
 from shared.training import learning_rate, stable_then_decay
 
 HERE = Path(__file__).resolve().parent
@@ -51,7 +46,6 @@ SEEDS = 123, 124, 125
 DRAWS = 1, 2, 4, 8, 16, 32, 64, 128, 256  # of best of n
 STEPS, EVERY, RATE = 48, 8, 2e-3  # of a policy
 BETAS = {"rule": (0.0, 0.03, 0.1), "learned": (0.0, 0.03, 0.1, 0.3)}
-CHECKED = "arithmetic", "plural", "past_tense", "unit_conversion"
 ARMS = {
     "reward": ("100", "300", "all"),
     "best": ("learned", "rule", "coin"),
@@ -67,7 +61,7 @@ def pairs(split: str) -> PreferenceDataset:
     entries = editions.read_instructions(
         editions.PREFERENCES, ("instruction", "input", "chosen", "rejected")
     )
-    return PreferenceDataset([e for e in entries if e["split"] == split], tasks.TOKENIZER)
+    return PreferenceDataset([e for e in entries if e["split"] == split], tasks.tokenizer())
 
 
 # --- the reward model -----------------------------------------------------------------------------
@@ -212,7 +206,7 @@ def dpo(arm: str, seed: int) -> list[dict]:
     torch.manual_seed(seed)
     model, optimizer = tasks.policy()
     train, valid = (
-        PreferenceDataset(pairs(split).data, tasks.TOKENIZER) for split in ("train", "validation")
+        PreferenceDataset(pairs(split).data, tasks.tokenizer()) for split in ("train", "validation")
     )
     for part in train, valid:
         store_reference(part, tasks.assistant(), tasks.END)
@@ -221,61 +215,6 @@ def dpo(arm: str, seed: int) -> list[dict]:
     )
     rows[-1] |= measured(model, sentences.words()["validation"], seed)
     return rows
-
-
-# --- rewards that can be checked ------------------------------------------------------------------
-
-
-def checked(arm: str, seed: int) -> list[dict]:
-    """Four families of chapter 7, and facts, which are not trained on: pass@1 and pass@8 before and after."""
-    items = editions.read_instructions(editions.INSTRUCTIONS)
-    train = [e for e in items if e["split"] == "train" and e["family"] in CHECKED]
-    torch.manual_seed(seed)
-    model, optimizer = tasks.policy()
-    optimizer.param_groups[0]["lr"] = RATE / 2
-    rows = [{"step": 0} | passed(model, items)]
-    order = torch.randperm(len(train)).tolist()
-    begun = time.process_time()
-    for step in range(STEPS):
-        some = [train[i] for i in order[8 * step : 8 * step + 8]]
-        prompts = [tasks.TOKENIZER.encode_ordinary(short_prompt(e)) for e in some]
-        if arm == "supervised":  # as many items a step as answers are drawn
-            more = [train[i] for i in order[64 * step % len(train) :][:64]]
-            imitate(model, more, optimizer)
-            continue
-        right = {"checked": lambda i, ids, some=some: float(bool(is_right(some[i], tasks.text_of(ids)))),
-                 "random": lambda i, ids: float(torch.rand(()) < 0.5)}[arm]  # fmt: skip
-        policy_gradient_step(model, prompts, right, optimizer, tasks.END, beta=0.0)
-    spent = time.process_time() - begun
-    return rows + [{"step": STEPS, "cpu": round(spent, 1)} | passed(model, items)]
-
-
-def imitate(model, entries: list[dict], optimizer) -> None:
-    """A step of ordinary fine-tuning on the right answers."""
-    prompts = [tasks.TOKENIZER.encode_ordinary(short_prompt(e)) for e in entries]
-    answers = [[*tasks.TOKENIZER.encode_ordinary(" " + e["output"]), tasks.END] for e in entries]
-    ids, mask = padded(prompts, answers, tasks.END)
-    optimizer.zero_grad()
-    with evaluation_mode(model):
-        (-compute_logprobs(model(ids), ids, mask).sum() / mask.sum()).backward()
-    optimizer.step()
-
-
-def passed(model, items: list[dict], samples: int = 8, each: int = 25) -> dict:
-    """pass@1 and pass@8 over validation items of the trained families, and over facts."""
-    found = {}
-    for name, families in (("", CHECKED), ("facts_", ("facts",))):
-        some = [e for family in families for e in [e for e in items if e["family"] == family and e["split"] == "validation"][:each]]  # fmt: skip
-        torch.manual_seed(0)
-        prompts = [
-            tasks.TOKENIZER.encode_ordinary(short_prompt(e)) for e in some for _ in range(samples)
-        ]
-        texts = map(tasks.text_of, sample_answers(model, prompts, tasks.LENGTH, tasks.END))
-        right = torch.tensor(
-            [bool(is_right(some[i // samples], text)) for i, text in enumerate(texts)]
-        ).view(-1, samples)
-        found |= {f"{name}pass1": share(right), f"{name}pass8": share(right.any(dim=1))}
-    return found
 
 
 # --- the table ------------------------------------------------------------------------------------

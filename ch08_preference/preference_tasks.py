@@ -11,9 +11,13 @@ from shared.instruction import short_prompt
 from shared.lora import ATTENTION, replace_linear_with_lora
 from shared.preference import RewardModel, compute_logprobs, padded, sample_answers
 
-TOKENIZER = encodings.course_encoding(first=True)
-END = TOKENIZER.eot_token
+END = 4095  # the end token of the course's tokenizers
 LENGTH = 24  # tokens of an answer, at most
+
+
+def tokenizer():
+    """The assistant's."""
+    return encodings.course_encoding(first=True)
 
 
 def assistant():
@@ -31,17 +35,17 @@ def policy(rank: int = 8):
 
 @functools.cache
 def judge() -> sentences.Judge:
-    return sentences.judge_for(models.pretrained(first=True)[0], TOKENIZER)
+    return sentences.judge_for(models.pretrained(first=True)[0], tokenizer())
 
 
 def prompts_for(words) -> list[list[int]]:
     """The task with each word, as the assistant reads it."""
-    return [TOKENIZER.encode_ordinary(short_prompt(sentences.task(word))) for word in words]
+    return [tokenizer().encode_ordinary(short_prompt(sentences.task(word))) for word in words]
 
 
 def text_of(ids: list[int]) -> str:
     """An answer as text, without its end token."""
-    return TOKENIZER.decode(ids[:-1] if ids and ids[-1] == END else ids).strip()
+    return tokenizer().decode(ids[:-1] if ids and ids[-1] == END else ids).strip()
 
 
 def by_rule(words) -> Callable[[int, list[int]], float]:
@@ -98,4 +102,4 @@ def tested(model, words, samples: int = 4, seed: int = 1) -> dict:
 def fits(entry: dict, most: int = 200) -> bool:
     """Whether prompt and longer response are short enough for our model; the book's entries are not always."""
     longer = max(entry["chosen"], entry["rejected"], key=len)
-    return len(TOKENIZER.encode_ordinary(f"{short_prompt(entry)} {longer}")) <= most
+    return len(tokenizer().encode_ordinary(f"{short_prompt(entry)} {longer}")) <= most

@@ -22,8 +22,8 @@ __all__ = ["sample_answers", "PreferenceDataset", "padded", "collate_pairs",
     "token_logprobs", "compute_logprobs", "hidden_states", "RewardModel",
     "compute_reward_loss", "best_of_n", "compute_group_normalized_rewards",
     "masked_mean", "compute_grpo_clip_loss", "compute_ppo_loss", "compute_gae",
-    "kl_estimates", "policy_gradient_step", "compute_dpo_loss", "pair_logprobs",
-    "store_reference", "dpo_batch", "evaluate_dpo_loss_loader",
+    "kl_estimates", "logprobs_and_drift", "policy_gradient_step", "compute_dpo_loss",
+    "pair_logprobs", "store_reference", "dpo_batch", "evaluate_dpo_loss_loader",
     "train_model_dpo_simple", "win_rate"]  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def compute_reward_loss(chosen_rewards, rejected_rewards):
     return -F.logsigmoid(chosen_rewards - rejected_rewards).mean()
 
 
-# ch08.ipynb: c47
+# ch08.ipynb: c49
 def best_of_n(scores, values, n):
     """The mean value of the draw with the highest score, over all choices of n of the N draws. Of equals, the later."""
     judgments.check_draws(len(scores), len(values), n)
@@ -128,7 +128,7 @@ def best_of_n(scores, values, n):
     return sum(math.comb(k, n - 1) / choices * float(ranked[k]) for k in range(len(ranked)))
 
 
-# ch08.ipynb: c61
+# ch08.ipynb: c68
 def compute_group_normalized_rewards(rewards, normalize_by_std=False, eps=1e-6):
     """How much better each answer is than its group, perhaps by its spread (Shao and others, 2024): `(B, n) -> (B, n)`."""
     advantages = rewards - rewards.mean(dim=-1, keepdim=True)
@@ -138,7 +138,7 @@ def compute_group_normalized_rewards(rewards, normalize_by_std=False, eps=1e-6):
     return advantages.masked_fill(equal, 0.0)
 
 
-# ch08.ipynb: c66
+# ch08.ipynb: c73
 def masked_mean(values, mask):
     """The mean of the marked values, whatever stands elsewhere: `(B, T), (B, T) -> ()`."""
     return values.masked_fill(~mask, 0.0).sum() / mask.sum()
@@ -158,7 +158,7 @@ def compute_ppo_loss(advantages, policy_log_probs, old_log_probs, values, return
     return masked_mean(policy, mask) + vf_coef * masked_mean((values - returns) ** 2, mask) / 2
 
 
-# ch08.ipynb: c73
+# ch08.ipynb: c80
 def compute_gae(rewards, values, gamma=1.0, lam=0.95, mask=None):
     """Generalized advantage estimation (Schulman and others, 2015), 0 where nothing is marked: `(B, T) -> (B, T)`."""
     mask = torch.ones_like(rewards, dtype=torch.bool) if mask is None else mask
@@ -171,14 +171,25 @@ def compute_gae(rewards, values, gamma=1.0, lam=0.95, mask=None):
     return advantages
 
 
-# ch08.ipynb: c78
+# ch08.ipynb: c85
 def kl_estimates(logprobs, reference_logprobs):
     """Three estimates of KL(policy || reference) from a sample of the policy (Schulman, 2020): `{name: (...)}`."""
     log_ratio = reference_logprobs - logprobs
     return {"k1": -log_ratio, "k2": log_ratio**2 / 2, "k3": torch.expm1(log_ratio) - log_ratio}
 
 
-# ch08.ipynb: c83
+# ch08.ipynb: c92
+def logprobs_and_drift(model, ids, mask):
+    """Log-probabilities of answers under a policy with LoRA, and how far they are above those without it: `(B,)`, `(B,)`."""
+    with evaluation_mode(
+        model
+    ):  # dropout would give it other probabilities than those it drew from
+        logprobs = compute_logprobs(model(ids), ids, mask)
+        with torch.no_grad(), adapter_off(model):
+            return logprobs, logprobs.detach() - compute_logprobs(model(ids), ids, mask)
+
+
+# ch08.ipynb: c94
 def policy_gradient_step(model, prompts, reward, optimizer, eos_id, *, samples=8, beta=0.05,
                          max_new_tokens=24):  # fmt: skip
     """Draw, score and push: a step of a policy with LoRA, whose reference is itself without. Returns what is watched.
@@ -189,13 +200,7 @@ def policy_gradient_step(model, prompts, reward, optimizer, eos_id, *, samples=8
     asked = [prompts[i] for i in rows]
     answers = sample_answers(model, asked, max_new_tokens, eos_id)
     ids, mask = padded(asked, answers, eos_id)
-    with torch.no_grad(), evaluation_mode(model), adapter_off(model):
-        reference = compute_logprobs(model(ids), ids, mask)
-    with evaluation_mode(
-        model
-    ):  # dropout would give it other probabilities than those it drew from
-        logprobs = compute_logprobs(model(ids), ids, mask)
-    kl = logprobs.detach() - reference  # (B,), k1: a part of the reward, not of the loss
+    logprobs, kl = logprobs_and_drift(model, ids, mask)  # k1: a part of the reward, not of the loss
     rewards = torch.tensor([float(reward(i, answer)) for i, answer in zip(rows, answers)])
     penalized = (rewards - beta * kl).view(-1, samples)
     advantages = compute_group_normalized_rewards(penalized).flatten()
@@ -213,7 +218,7 @@ def policy_gradient_step(model, prompts, reward, optimizer, eos_id, *, samples=8
     return {name: values.float().mean().item() for name, values in watched.items()}
 
 
-# ch08.ipynb: c92
+# ch08.ipynb: c103
 def compute_dpo_loss(model_chosen_logprobs, model_rejected_logprobs,
                      reference_chosen_logprobs, reference_rejected_logprobs, beta=0.1):  # fmt: skip
     """DPO (Rafailov and others, 2023), `(B,)` four times: the loss, and the implicit rewards of both sides, `(B,)`."""
@@ -222,7 +227,7 @@ def compute_dpo_loss(model_chosen_logprobs, model_rejected_logprobs,
     return compute_reward_loss(chosen_rewards, rejected_rewards), chosen_rewards, rejected_rewards
 
 
-# ch08.ipynb: c96
+# ch08.ipynb: c107
 def pair_logprobs(model, pairs, pad_token_id):
     """Log-probabilities of the chosen and of the rejected responses, `(2, B)`."""
     ids, mask = collate_pairs(pairs, pad_token_id)
@@ -250,7 +255,7 @@ def dpo_batch(pairs, model, pad_token_id, beta):
     return loss, {name: values.mean().item() for name, values in watched.items()}
 
 
-# ch08.ipynb: c97
+# ch08.ipynb: c109
 def evaluate_dpo_loss_loader(dataset, model, pad_token_id, beta, batch_size=32):
     """Means over all pairs of a dataset with reference: `{"loss", "rewards/...", "logps/chosen"}`."""
     sums = Counter()
@@ -262,6 +267,7 @@ def evaluate_dpo_loss_loader(dataset, model, pad_token_id, beta, batch_size=32):
     return {name: total / len(dataset) for name, total in sums.items()}
 
 
+# ch08.ipynb: c110
 def train_model_dpo_simple(model, train_set, val_set, optimizer, num_epochs, beta, pad_token_id, *,
                            batch_size=16, eval_freq=4, peak_lr=1e-4):  # fmt: skip
     """Train on pairs with reference; a list of rows: step, and what `evaluate_dpo_loss_loader` says of val_set."""
@@ -284,7 +290,7 @@ def train_model_dpo_simple(model, train_set, val_set, optimizer, num_epochs, bet
     return rows
 
 
-# ch08.ipynb: c105
+# ch08.ipynb: c119
 def win_rate(ours, theirs):
     """How often our answer is better, ties half, and the 95 % interval over prompts: `(prompts, samples)` twice."""
     judgments.check_paired(ours, theirs)

@@ -292,8 +292,5 @@ def test_a_file_without_a_known_checksum_is_taken_as_it_is(monkeypatch, tmp_path
     asset = dataclasses.replace(next(iter(assets.FILES.values())), sha256="")
     monkeypatch.setattr(assets, "FILES", {"a.json": asset})
     monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
-    with pytest.raises(AssetError) as caught:
-        fetch("a.json")
-    assert "SHA-256" not in str(caught.value) and "by hand" in str(caught.value)
     (tmp_path / "a.json").write_bytes(b"[]")
     assert fetch("a.json").read_bytes() == b"[]"

@@ -14,6 +14,10 @@ PAIRS = json.loads(editions.PREFERENCES.read_text(encoding="utf-8"))
 WORDS = sentences.words()
 
 
+def test_the_end_token_is_the_tokenizers():
+    assert tasks.END == tasks.tokenizer().eot_token
+
+
 def test_no_word_is_in_two_parts_or_reserved():
     every = [word for part in WORDS.values() for word in part]
     assert len(every) == len(set(every)) == sum(sentences.PARTS.values())
