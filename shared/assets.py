@@ -41,9 +41,9 @@ class Asset:
     """A file of the book edition; `without` is the switch that does without it."""
 
     url: str
-    sha256: str
+    sha256: str  # "" where it is not known: then nothing is compared
     license: str
-    size: int  # bytes
+    size: int  # bytes; where the checksum is not known, at most so many
     what: str
     without: str
     archive: str = ""  # SHA-256 of the zip file at `url` that holds it
@@ -89,6 +89,15 @@ FILES = {
         license="that of the book's repository",
         size=203_524,
         what="1,100 instructions of Raschka, Build a Large Language Model (From Scratch), 2024",
+        without="COURSE_DATA=course",
+    ),
+    # its checksum could not be looked up without a network; what it holds is checked when it is read
+    "instruction-data-with-preference.json": Asset(
+        url=BOOK + "ch07/04_preference-tuning-with-dpo/instruction-data-with-preference.json",
+        sha256="",
+        license="that of the book's repository",
+        size=1_000_000,
+        what="1,100 instructions of the same, each with a chosen and a rejected response",
         without="COURSE_DATA=course",
     ),
 }
@@ -142,7 +151,7 @@ def fetch(name: str) -> Path:
             f"{path} cannot be read or written ({reason}). "
             f"Let COURSE_CACHE name a folder where that is allowed, or set {asset.without}, which does without it."
         ) from None
-    if found != asset.sha256:
+    if asset.sha256 and found != asset.sha256:
         raise AssetError(
             f"{path} is damaged: its SHA-256 is {found}, but should be {asset.sha256}. "
             f"Delete it, to have it downloaded again, or replace it; {asset.without} does without it."
@@ -155,7 +164,8 @@ def _download(asset: Asset, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-            digest = f"sha256:{asset.archive or asset.sha256}"
+            known = asset.archive or asset.sha256
+            digest = f"sha256:{known}" if known else None
             get = functools.partial(_get, most=asset.size + MORE)
             arrived = Path(pooch.retrieve(asset.url, digest, "arrived", scratch, downloader=get))
             if asset.archive:
@@ -166,12 +176,12 @@ def _download(asset: Asset, path: Path) -> None:
             ):  # a file of its own: temporary ones are private, a class may share the folder
                 file.write(arrived.read_bytes())
     except (requests.RequestException, ValueError) as error:
+        sum_line = f"            (SHA-256 {asset.sha256})\n" if asset.sha256 else ""
         raise AssetError(
             f"{path.name} ({asset.what}) is not in the cache folder and cannot be downloaded: {_reason(error)}.\n"
             f"  from:     {asset.url}\n"
             f"  by hand:  {'unzip' if asset.archive else 'save'} it as {path}\n"
-            f"            (SHA-256 {asset.sha256})\n"
-            f"  without:  set {asset.without}"
+            f"{sum_line}  without:  set {asset.without}"
         ) from None
 
 

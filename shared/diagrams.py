@@ -22,7 +22,7 @@ COURSE = {
     "6": (5, 1, "6\nclassification"),
     "7": (5, 0, "7\ninstructions"),
     "E": (6, 1, "E\nLoRA"),
-    "8": (6, 0, "8, to come\npreferences"),
+    "8": (6, 0, "8\npreferences"),
 }
 ROUTE = ["A -> 1 -> 2 -> 3 -> 4 -> 5 -> 7 -> 8", "5 -> D", "5 -> 6 -> E -> 8", "7 -> E"]
 

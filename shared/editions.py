@@ -21,6 +21,7 @@ CHAPTER_2 = ROOT / "ch02_text_data"
 STORY = CHAPTER_2 / "the-prompt-corner.txt"
 MESSAGES = ROOT / "ch06_classification" / "messages.csv"
 INSTRUCTIONS = ROOT / "ch07_instruction" / "instructions.json"
+PREFERENCES = ROOT / "ch08_preference" / "preferences.json"
 
 # the first value of each is the default
 SWITCHES = {
@@ -89,7 +90,23 @@ def instructions() -> list[dict]:
         return read_instructions(
             INSTRUCTIONS, ("instruction", "input", "output", "family", "split")
         )
-    entries = read_instructions(assets.fetch("instruction-data.json"))
+    return _split_as_the_book(read_instructions(assets.fetch("instruction-data.json")))
+
+
+def preferences() -> list[dict]:
+    """Pairs of answers to tasks, dicts: instruction, input, chosen, rejected, split; the course's own, or the book's.
+
+    Split and errors as in `instructions`.
+    """
+    keys = "instruction", "input", "chosen", "rejected"
+    if choice("COURSE_DATA") == "course":
+        return read_instructions(PREFERENCES, (*keys, "split"))
+    name = "instruction-data-with-preference.json"
+    return _split_as_the_book(read_instructions(assets.fetch(name), keys))
+
+
+def _split_as_the_book(entries: list[dict]) -> list[dict]:
+    """85 % to train, then 10 % to test, then the rest to validate."""
     train, test = int(0.85 * len(entries)), int(0.1 * len(entries))
     splits = ["train"] * train + ["test"] * test + ["validation"] * (len(entries) - train - test)
     return [entry | {"family": "book", "split": split} for entry, split in zip(entries, splits)]

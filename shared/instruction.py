@@ -189,8 +189,8 @@ def left_padded(model, padding):
 
 
 # ch07.ipynb: generate-batch
-def generate_batch(model, prompts, max_new_tokens, eos_id):
-    """The likeliest answers to lists of IDs, as lists of IDs, each up to its end token.
+def generate_batch(model, prompts, max_new_tokens, eos_id, **sampling):
+    """Answers to lists of IDs, the likeliest or as `generate` draws them: lists of IDs, each up to its end token.
 
     Where the longest prompt and its answer fill the context, all answers end. ValueError: no room at all.
     """
@@ -203,7 +203,8 @@ def generate_batch(model, prompts, max_new_tokens, eos_id):
     rows = [[eos_id] * (T - len(ids)) + list(ids) for ids in prompts]
     with left_padded(model, padding):
         room = min(max_new_tokens, context - T)
-        found = generate(model, torch.tensor(rows, device=device), room, context, eos_id=eos_id)
+        rows = torch.tensor(rows, device=device)
+        found = generate(model, rows, room, context, eos_id=eos_id, **sampling)
     answers = found[:, T:].tolist()
     return [ids[: ids.index(eos_id)] if eos_id in ids else ids for ids in answers]
 

@@ -17,7 +17,18 @@ from tools import ORDER, read
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
-    0: ("box", "files", "finite", "guards", "network", "plotting", "measure", "program", "texts"),
+    0: (
+        "box",
+        "files",
+        "finite",
+        "guards",
+        "judgments",
+        "network",
+        "plotting",
+        "measure",
+        "program",
+        "texts",
+    ),
     1: (
         "assets",
         "editions",
@@ -27,11 +38,12 @@ FLOORS = {
         "invented",
         "checkpoints",
         "adapters",
+        "scoring",
         "diagrams",
         "pictures",
     ),
     2: (),  # the promoted chapters, in course order: found by what their first lines say
-    3: ("optimizers", "models", "scoring", "judge"),
+    3: ("optimizers", "models", "sentences", "judge"),
     4: ("demo", "checks"),
 }
 IN_ORDER = (1, 2)  # on these floors a module may also import those before it

@@ -77,7 +77,7 @@ def test_an_exercise_has_its_minutes_where_it_is_first_named_in_a_session():
 
 def test_sessions_last_ninety_minutes_and_blocks_seventy_five():
     sums = tables(PLAN)
-    assert [total for title, total in sums if title.startswith("### Session")] == [90] * 12
+    assert [total for title, total in sums if title.startswith("### Session")] == [90] * 14
     assert [total for title, total in sums if title.startswith("### Day")] == [75] * 8
 
 
@@ -107,10 +107,10 @@ def test_the_points_of_the_final_task_add_up():
     assert len(points) == 5 and sum(points) == total
 
 
-def test_thirteen_exercises_ask_for_a_guess():
+def test_fifteen_exercises_ask_for_a_guess():
     papers = [read(one.folder / "exercises.ipynb") for one in chapters(ROOT)]
     cells = [cell for paper in papers for cell in paper.cells if cell.source.startswith("guess_")]
-    assert len(cells) == 13 and "Thirteen exercises say" in PLAN
+    assert len(cells) == 15 and "Fifteen exercises say" in PLAN
 
 
 def test_a_copy_for_students_lacks_what_their_pages_lack():
