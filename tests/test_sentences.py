@@ -8,6 +8,7 @@ import torch
 from scripts import scripts
 
 from shared import editions, encodings, models, sentences
+from shared.preference import PreferenceDataset, store_reference, train_model_dpo_simple
 
 make, tasks = scripts(editions.ROOT / "ch08_preference", "make_preferences", "preference_tasks")
 PAIRS = json.loads(editions.PREFERENCES.read_text(encoding="utf-8"))
@@ -136,3 +137,38 @@ def test_the_script_makes_pairs_of_its_own(judge):
     assert made[0] == made[1] and made[0]
     for pair in made[0]:
         assert pair["word"] in words[pair["split"]] and pair["chosen"] != pair["rejected"]
+
+
+# --- the book's preference file -------------------------------------------------------------------
+
+
+def test_dpo_on_a_stand_in_of_the_books_preference_file(monkeypatch, tmp_path):
+    """1,100 entries in the book's file: instruction, input, output, chosen, rejected; some too long for our model."""
+    entries = editions.read_instructions(editions.INSTRUCTIONS)[:60]
+    keys = "instruction", "input", "output"
+    stand_in = [{k: e[k] for k in keys} | {"chosen": e["output"] + " Gladly!", "rejected": e["output"]} for e in entries]  # fmt: skip
+    stand_in[3]["chosen"] = "a long story " * 200
+    path = tmp_path / "instruction-data-with-preference.json"
+    path.write_text(json.dumps(stand_in), encoding="utf-8")
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
+    monkeypatch.setenv("COURSE_DATA", "book")
+    found = editions.preferences()
+    parts = collections.Counter(entry["split"] for entry in found)
+    assert parts == {"train": 51, "test": 6, "validation": 3}
+    some = [entry for entry in found if tasks.fits(entry)]
+    assert len(some) == 59
+    pairs = PreferenceDataset([e for e in some if e["split"] == "train"][:16], tasks.tokenizer())
+    store_reference(pairs, tasks.assistant(), tasks.END)
+    torch.manual_seed(1)
+    model, optimizer = tasks.policy()
+    rows = train_model_dpo_simple(model, pairs, pairs, optimizer, 2, 0.1, tasks.END, peak_lr=1e-2)
+    assert rows[-1]["loss"] < rows[0]["loss"] == pytest.approx(0.6931, abs=1e-3)
+
+
+def test_a_preference_file_without_a_side_is_refused(monkeypatch, tmp_path):
+    path = tmp_path / "instruction-data-with-preference.json"
+    path.write_text('[{"instruction": "a", "input": "", "output": "b", "chosen": "b"}]')
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
+    monkeypatch.setenv("COURSE_DATA", "book")
+    with pytest.raises(ValueError, match="entry 0 has no text under 'rejected'"):
+        editions.preferences()
