@@ -76,7 +76,7 @@ def test_what_ships(which):
 
 
 @torch.inference_mode()
-def test_it_has_learnt_english(either):
+def test_it_has_learned_english(either):
     model, _, tokenizer = either
     text = plain(editions.text())
     ids = torch.tensor(tokenizer.encode(text))
@@ -274,7 +274,7 @@ def test_all_that_a_card_says_is_measured_for_both_models_on_the_same_texts(smal
     readme = (tmp_path / "out" / "README.md").read_text()
     assert readme == card.filled(template, tmp_path / "out")
     value = bits[bits.model == "out"].value.tolist()
-    assert readme.startswith(f"1 blocks, width 8, 1 heads, 35,704: 256\n\n| | other | out |")
+    assert readme.startswith("1 blocks, width 8, 1 heads, 35,704: 256\n\n| | other | out |")
     other_value = bits[bits.model == "other"].value.tolist()
     assert f"| talk | {other_value[3]} | {value[3]} |" in readme
     assert "| 7.0 | 2.000 | 2.500 | 10 % | 20 % | 30 % | 25 % |\n" in readme
@@ -313,7 +313,7 @@ def test_a_model_with_a_tokenizer_of_its_own_is_not_compared(small, tmp_path):
         ship.tokenizer_of(small[0])
 
 
-# --- circles, and what was learnt by heart ---
+# --- circles, and what is recited ---
 
 
 def test_circles():
@@ -323,7 +323,7 @@ def test_circles():
 
 
 @pytest.mark.parametrize("start", [0, 1, 7, 29])
-def test_what_was_learnt_by_heart(start):
+def test_what_is_recited(start):
     rng = np.random.default_rng(start)
     read = rng.integers(0, 4096, 1000, dtype=np.uint16)
     ids = rng.integers(0, 4096, 60)
@@ -331,10 +331,10 @@ def test_what_was_learnt_by_heart(start):
         text = ids.copy()
         text[start : start + length] = read[500 : 500 + length]
         text[start + length :] = 0
-        assert samples.by_heart(text.tolist(), read.tobytes()) == found
-    assert samples.by_heart(read[1:6].tolist(), read.tobytes(), 5)
+        assert samples.recites(text.tolist(), read.tobytes()) == found
+    assert samples.recites(read[1:6].tolist(), read.tobytes(), 5)
     shifted = np.frombuffer(b"\x00" + read.tobytes() + b"\x00", dtype=np.uint16)
-    assert not samples.by_heart(read[500:560].tolist(), shifted.tobytes())  # at odd bytes only
+    assert not samples.recites(read[500:560].tolist(), shifted.tobytes())  # at odd bytes only
 
 
 def test_a_sample_is_quoted_as_it_came():
