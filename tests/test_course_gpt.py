@@ -291,9 +291,9 @@ def test_a_card_of_other_weights_is_refused(small, texts, tmp_path):
     ship.main([*given, "--card", str(template)])
     before = (tmp_path / "out" / "README.md").read_text()
     assert before == "0.1 MB"
-    template.write_text("{{sise}}")
+    template.write_text("{{weight}}")
     for folder, says in (
-        (tmp_path / "out", r"\{\{sise\}\} is none of"),
+        (tmp_path / "out", r"\{\{weight\}\} is none of"),
         (tmp_path / "no", "No such file"),
     ):
         with pytest.raises(SystemExit, match=f"card: .*{says}"):
