@@ -24,7 +24,7 @@ CARDS = {
 COURSE, FIRST, SPAM, ASSISTANT = CARDS.values()
 LOG = pd.read_csv(models.FIRST_GPT / "log.csv")
 (card,) = scripts(ROOT / "ch05_pretraining", "card")
-TEMPLATE = ROOT / "ch05_pretraining" / "course_gpt_card.md"
+TEMPLATE = ROOT / "ch05_pretraining" / "course_gpt_card.txt"
 
 
 def parameters(folder):

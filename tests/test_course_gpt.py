@@ -66,7 +66,7 @@ def test_who_trains_his_model_spoils_no_other(pretrained):
 def test_what_ships(which):
     files = {path.name: path for path in FOLDERS[which].iterdir()}
     names = {"config.json", "model.safetensors", "log.csv", "measures.csv", "SHA256SUMS"}
-    assert set(files) == names | {"README.md"} | ({"samples.md"} if which == "second" else set())
+    assert set(files) == names | {"README.md"} | ({"samples.txt"} if which == "second" else set())
     assert sum(path.stat().st_size for path in files.values()) <= 25e6
     for line in files["SHA256SUMS"].read_text().splitlines():
         digest, name = line.split("  ")
@@ -268,7 +268,7 @@ def test_all_that_a_card_says_is_measured_for_both_models_on_the_same_texts(smal
         assert min(value["news"], value["talk"]) < value[card.TODAY] < max(value["news"], value["talk"])  # fmt: skip
     others = table.measure[~table.index.isin(bits.index)].tolist()
     assert others[:2] == others[2:] and others[0] == "repeated random tokens"
-    for name in ("measures.csv", "samples.md"):
+    for name in ("measures.csv", "samples.txt"):
         digest = hashlib.sha256((tmp_path / "out" / name).read_bytes()).hexdigest()
         assert f"{digest}  {name}\n" in (tmp_path / "out" / "SHA256SUMS").read_text()
     readme = (tmp_path / "out" / "README.md").read_text()
