@@ -1,6 +1,6 @@
 """Fill in a model's card, its README.md: the numbers come from the files that lie beside it.
 
-    python ch05_pretraining/card.py ch05_pretraining/course_gpt_card.md ch05_pretraining/course_gpt
+    python ch05_pretraining/card.py ch05_pretraining/course_gpt_card.txt ch05_pretraining/course_gpt
 
 The template holds `{{name}}` wherever a number belongs, or a table; ship.py calls this with what it has measured.
 """
@@ -23,7 +23,7 @@ from safetensors import safe_open
 
 from shared.files import CONFIG, WEIGHTS, landing, sha256
 
-MEASURES, SAMPLES = "measures.csv", "samples.md"
+MEASURES, SAMPLES = "measures.csv", "samples.txt"
 WORKS, TODAY = "all works together", "all texts of today together"  # rows of measures.csv
 CURVE = 16  # rows of the log that the card shows
 

@@ -1,4 +1,4 @@
-"""Greedy text as it comes, from ten openings; whether it goes round in circles, or was learnt by heart."""
+"""Greedy text as it comes, from ten openings; whether it goes round in circles, or repeats what was read."""
 
 import re
 from collections import Counter
@@ -15,7 +15,7 @@ OPENINGS = [
     "To make bread, you", "A dog is", "She opened the door and", "In the morning", "We were late because",
 ]  # fmt: skip
 LENGTH = 60  # tokens of a text
-RUN = 30  # as many tokens in a row that were read count as learnt by heart
+RUN = 30  # as many tokens in a row that were read count as repeated
 
 
 def greedy(model, tokenizer, context: int) -> dict[str, list[int]]:
@@ -33,7 +33,7 @@ def in_circles(ids: list[int], n: int = 4) -> bool:
     return max(Counter(zip(*(ids[i:] for i in range(n)))).values(), default=0) > 2
 
 
-def by_heart(ids: list[int], read: bytes, length: int = RUN) -> bool:
+def recites(ids: list[int], read: bytes, length: int = RUN) -> bool:
     """Whether a run of so many tokens stands in a token file's content."""
     tokens, half = np.array(ids, dtype=np.uint16), length // 2
     wholes = range(0, len(ids) - half + 1, half)  # any run of `length` holds one of these
@@ -52,14 +52,14 @@ def _stands_in(tokens: np.ndarray, read: bytes) -> bool:
 
 def report(texts: dict[str, list[int]], tokenizer, paths: Iterable[Path]) -> str:
     """Markdown: the texts as they came, and how many are neither; `paths`, the token files that were read."""
-    round_, learnt = {o for o, ids in texts.items() if in_circles(ids)}, set()
+    circling, recited = {o for o, ids in texts.items() if in_circles(ids)}, set()
     for path in paths:
         read = np.load(path).tobytes()
-        learnt |= {o for o, ids in texts.items() if o not in learnt and by_heart(ids, read)}
-    good = len(texts) - len(round_ | learnt)
+        recited |= {o for o, ids in texts.items() if o not in recited and recites(ids, read)}
+    good = len(texts) - len(circling | recited)
     said = (
-        f"Of {len(texts)} texts, {len(texts) - len(round_)} have no sequence of four tokens more than twice, and "
-        f"{len(texts) - len(learnt)} no run of {RUN} tokens of the training text; both hold for {good}.\n"
+        f"Of {len(texts)} texts, {len(texts) - len(circling)} have no sequence of four tokens more than twice, and "
+        f"{len(texts) - len(recited)} no run of {RUN} tokens of the training text; both hold for {good}.\n"
     )
     return said + "".join(f"\n{quoted(o, tokenizer.decode(ids))}\n" for o, ids in texts.items())
 

@@ -1,7 +1,7 @@
 """Put a finished run of pretrain.py into the course, and write down what the model card says of it.
 
     python ch05_pretraining/ship.py --runs RUN --corpus FOLDER --valid FOLDER --average 3 \\
-        --compare ch05_pretraining/first_gpt --card ch05_pretraining/course_gpt_card.md
+        --compare ch05_pretraining/first_gpt --card ch05_pretraining/course_gpt_card.txt
 
 Of several runs each began with the model of the one before. The first FOLDER is their corpus: its held-out works
 are measured one by one; of the second, each file is. Another model of ours can be measured on the same bytes.
@@ -129,7 +129,7 @@ def report(
     compare: list[Path] = (),
     read: list[Path] = (),
 ) -> None:
-    """Measure the model of a folder, and others on the same texts, into measures.csv; its greedy text into samples.md.
+    """Measure the model of a folder, and others on the same texts, into measures.csv; its greedy text into samples.txt.
 
     `read`: the token files that it was trained on.
     """

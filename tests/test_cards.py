@@ -24,7 +24,7 @@ CARDS = {
 COURSE, FIRST, SPAM, ASSISTANT = CARDS.values()
 LOG = pd.read_csv(models.FIRST_GPT / "log.csv")
 (card,) = scripts(ROOT / "ch05_pretraining", "card")
-TEMPLATE = ROOT / "ch05_pretraining" / "course_gpt_card.md"
+TEMPLATE = ROOT / "ch05_pretraining" / "course_gpt_card.txt"
 
 
 def parameters(folder):
@@ -182,14 +182,14 @@ def test_the_card_names_the_recipe_of_the_script():
     assert said == given and sum(said.values()) == pytest.approx(100)
 
 
-def test_the_card_names_every_source_with_its_licence():
-    rows = cells(COURSE, "| file | source | licence | repository @ commit | documents |")
+def test_the_card_names_every_source_with_its_license():
+    rows = cells(COURSE, "| file | source | license | repository @ commit | documents |")
     files_read = {row[0] for row in cells(COURSE, "| source | share | million tokens there are | what |")}  # fmt: skip
     assert {row[0] for row in rows} == files_read - {"tales", "young", "worksheets", "knowledge"}
     allowed = ("CC0", "CC BY ", "MIT", "BSD", "public domain", "Unlicense")
-    for file, source, licence, place, documents in rows:
-        assert licence.startswith(allowed), f"{source}: {licence}"
-        assert not re.search(r"SA|NC|ND", licence), f"{source}: {licence}"
+    for _, source, license, place, documents in rows:
+        assert license.startswith(allowed), f"{source}: {license}"
+        assert not re.search(r"SA|NC|ND", license), f"{source}: {license}"
         assert re.fullmatch(r"\S+/\S+ @ [0-9a-f]{10}", place) and int(documents.replace(",", ""))
     says(COURSE, "course_gpt", "CC0 1.0 for the weights, as far as we hold any rights")
 

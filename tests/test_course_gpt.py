@@ -66,7 +66,7 @@ def test_who_trains_his_model_spoils_no_other(pretrained):
 def test_what_ships(which):
     files = {path.name: path for path in FOLDERS[which].iterdir()}
     names = {"config.json", "model.safetensors", "log.csv", "measures.csv", "SHA256SUMS"}
-    assert set(files) == names | {"README.md"} | ({"samples.md"} if which == "second" else set())
+    assert set(files) == names | {"README.md"} | ({"samples.txt"} if which == "second" else set())
     assert sum(path.stat().st_size for path in files.values()) <= 25e6
     for line in files["SHA256SUMS"].read_text().splitlines():
         digest, name = line.split("  ")
@@ -76,7 +76,7 @@ def test_what_ships(which):
 
 
 @torch.inference_mode()
-def test_it_has_learnt_english(either):
+def test_it_has_learned_english(either):
     model, _, tokenizer = either
     text = plain(editions.text())
     ids = torch.tensor(tokenizer.encode(text))
@@ -268,7 +268,7 @@ def test_all_that_a_card_says_is_measured_for_both_models_on_the_same_texts(smal
         assert min(value["news"], value["talk"]) < value[card.TODAY] < max(value["news"], value["talk"])  # fmt: skip
     others = table.measure[~table.index.isin(bits.index)].tolist()
     assert others[:2] == others[2:] and others[0] == "repeated random tokens"
-    for name in ("measures.csv", "samples.md"):
+    for name in ("measures.csv", "samples.txt"):
         digest = hashlib.sha256((tmp_path / "out" / name).read_bytes()).hexdigest()
         assert f"{digest}  {name}\n" in (tmp_path / "out" / "SHA256SUMS").read_text()
     readme = (tmp_path / "out" / "README.md").read_text()
@@ -291,9 +291,9 @@ def test_a_card_of_other_weights_is_refused(small, texts, tmp_path):
     ship.main([*given, "--card", str(template)])
     before = (tmp_path / "out" / "README.md").read_text()
     assert before == "0.1 MB"
-    template.write_text("{{sise}}")
+    template.write_text("{{weight}}")
     for folder, says in (
-        (tmp_path / "out", r"\{\{sise\}\} is none of"),
+        (tmp_path / "out", r"\{\{weight\}\} is none of"),
         (tmp_path / "no", "No such file"),
     ):
         with pytest.raises(SystemExit, match=f"card: .*{says}"):
@@ -313,7 +313,7 @@ def test_a_model_with_a_tokenizer_of_its_own_is_not_compared(small, tmp_path):
         ship.tokenizer_of(small[0])
 
 
-# --- circles, and what was learnt by heart ---
+# --- circles, and what is recited ---
 
 
 def test_circles():
@@ -323,7 +323,7 @@ def test_circles():
 
 
 @pytest.mark.parametrize("start", [0, 1, 7, 29])
-def test_what_was_learnt_by_heart(start):
+def test_what_is_recited(start):
     rng = np.random.default_rng(start)
     read = rng.integers(0, 4096, 1000, dtype=np.uint16)
     ids = rng.integers(0, 4096, 60)
@@ -331,10 +331,10 @@ def test_what_was_learnt_by_heart(start):
         text = ids.copy()
         text[start : start + length] = read[500 : 500 + length]
         text[start + length :] = 0
-        assert samples.by_heart(text.tolist(), read.tobytes()) == found
-    assert samples.by_heart(read[1:6].tolist(), read.tobytes(), 5)
+        assert samples.recites(text.tolist(), read.tobytes()) == found
+    assert samples.recites(read[1:6].tolist(), read.tobytes(), 5)
     shifted = np.frombuffer(b"\x00" + read.tobytes() + b"\x00", dtype=np.uint16)
-    assert not samples.by_heart(read[500:560].tolist(), shifted.tobytes())  # at odd bytes only
+    assert not samples.recites(read[500:560].tolist(), shifted.tobytes())  # at odd bytes only
 
 
 def test_a_sample_is_quoted_as_it_came():

@@ -86,11 +86,11 @@ def test_the_book_text_on_a_stand_in(monkeypatch, tmp_path):
 
 BOTH = [encodings.COURSE_TOKENIZER, encodings.FIRST_TOKENIZER]
 PIECES = {
-    "second": ["O", "nce", " upon", " a", " time", ",", " ", "1", "7", " go", "b", "l", "ins", " laughed", "."],
+    "second": ["That", " time", ",", " ", "1", "7", " go", "b", "l", "ins", " laughed", "."],
     "first": ["On", "ce", " upon", " a", " time", ",", " 1", "7", " go", "bl", "ins", " laughed", "."],
 }  # fmt: skip
 IDS = {
-    "second": [79, 1325, 1059, 258, 565, 44, 32, 49, 55, 444, 98, 108, 1244, 2824, 46],
+    "second": [1300, 565, 44, 32, 49, 55, 444, 98, 108, 1244, 2824, 46],
     "first": [1861, 360, 676, 258, 557, 44, 2350, 55, 437, 3115, 1145, 1648, 46],
 }
 

@@ -348,7 +348,7 @@ def test_a_folder_that_is_no_model_is_named(tmp_path):
         with pytest.raises(ValueError, match=f"{name} cannot be read, since it {says}"):
             models.load_model(tmp_path / name)
     with pytest.raises(ValueError, match="holds a classifier"):
-        models.load_model(models.SPAM_GPT)
+        models.load_model(models.SPAM_GPT, encodings.FIRST_TOKENIZER)
 
 
 def test_a_file_that_is_locked_for_a_moment_is_written(tmp_path, monkeypatch):

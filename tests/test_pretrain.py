@@ -341,7 +341,7 @@ def test_what_a_run_leaves(unkilled, capsys):
 def configuration(out):
     """config.json without the tokenizer, which it names."""
     cfg = json.loads((out / "config.json").read_text())
-    assert cfg.pop("tokenizer") == encodings.tokenizer_sha256(encodings.FIRST_TOKENIZER)
+    assert cfg.pop("tokenizer") == encodings.tokenizer_sha256(encodings.COURSE_TOKENIZER)
     return cfg
 
 
@@ -481,12 +481,12 @@ def test_further_texts_are_measured_by_name(corpus, tmp_path, unkilled):
 
 
 def test_another_tokenizer_can_be_given(corpus, tmp_path, unkilled):
-    given = ["--tokenizer", encodings.COURSE_TOKENIZER, "--tokens", 128, "--warmup", 0]
-    run(corpus, tmp_path / "second", *given)
-    cfg = json.loads((tmp_path / "second" / "config.json").read_text())
-    assert cfg["tokenizer"] == encodings.tokenizer_sha256(encodings.COURSE_TOKENIZER)
-    model = tmp_path / "second" / "model.safetensors"
-    message = refused(corpus, tmp_path / "first", "--weights", model)
+    given = ["--tokenizer", encodings.FIRST_TOKENIZER, "--tokens", 128, "--warmup", 0]
+    run(corpus, tmp_path / "other", *given)
+    cfg = json.loads((tmp_path / "other" / "config.json").read_text())
+    assert cfg["tokenizer"] == encodings.tokenizer_sha256(encodings.FIRST_TOKENIZER)
+    model = tmp_path / "other" / "model.safetensors"
+    message = refused(corpus, tmp_path / "usual", "--weights", model)
     assert "made with another tokenizer" in message
 
 
@@ -831,7 +831,7 @@ def test_nothing_but_damaged_states(corpus, tmp_path, monkeypatch):
         (["--lr", 0.5], "lr 0.002, not 0.5"),
         (["--warmup", 100], "warmup 200.0, not 100.0"),
         (["--batch", "64", "128@512"], "batch [(0.0, 64)], not [(0.0, 64), (512.0, 128)]"),
-        (["--tokenizer", encodings.COURSE_TOKENIZER], "tokenizer 75f7998f"),
+        (["--tokenizer", encodings.FIRST_TOKENIZER], "tokenizer b9ef019d"),
     ],
 )
 def test_a_state_of_another_run_is_left_alone(corpus, unkilled, change, says):

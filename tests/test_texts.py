@@ -208,8 +208,8 @@ def test_chat_loses_no_line_for_a_bad_one(monkeypatch):
 
 
 def test_chat_says_that_a_model_is_no_assistant(capsys):
-    chat.load(models.COURSE_GPT)
-    assert "course_gpt was not made by make_assistant.py" in capsys.readouterr().err
+    chat.load(models.FIRST_GPT)
+    assert "first_gpt was not made by make_assistant.py" in capsys.readouterr().err
     chat.load(models.ASSISTANT_GPT)
     assert not capsys.readouterr().err
 
