@@ -2,9 +2,10 @@
 
     python ch07_instruction/make_instructions.py
 
-The same functions make training and test items. Only the words differ: training draws from the words that
-chapter 5's worksheets may use, the test from those of `reserved.json`, which no training item of their family
-contains. The same seed gives the same file.
+Of rules (past tense, spelling, ...) the test asks for words that no training item of the family contains. Of knowledge
+(opposites, kinds, rhymes, facts) it asks questions that no training text contains; pretraining read the answers as
+statements. Each test item is asked twice: in a wording that training has, too, and in one kept for the test.
+The same seed gives the same file.
 """
 
 if __name__ == "__main__":  # first of all: what follows takes seconds to import
@@ -18,36 +19,51 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace as Pool
-from typing import NamedTuple
 
-from shared.invented import a, ordinal
-from shared.lexicon import MONTHS, NUMBERS, RESERVED, WORDS, all_dates, load_words, read_json, upper
+from families import FAMILIES, PHRASES, Item, Pool
+from held_apart import tested
+
+from shared.lexicon import (
+    SECOND_RESERVED,
+    all_dates,
+    all_facts,
+    read_json,
+    second_lexicon,
+    second_words,
+)
 
 HERE = Path(__file__).resolve().parent
-SEED = 123
+SEED = 2026
 TRAIN, VALIDATION, TEST = 570, 30, 50  # items of a family
-CORE_VALIDATION = 20  # one in so many of the hand-written entries is for validation
+HELD_BACK = 20  # of the hand-written entries, and of the talks, one in so many is for validation
+LOOK_ALIKES = 3  # of the answerable questions that look unanswerable, one in so many is for the test
+TOLD = 600  # facts that pretraining states; see chapter 5's knowledge.py
 
 
-PHRASES = read_json(HERE / "wordings.json")
+# --- which words ---
 
 
-class Item(NamedTuple):
-    """What is asked: `key` names the reserved thing in it, `values` fill the places of a wording."""
+def told() -> list[tuple[str, str, str]]:
+    """The (relation, subject, answer) that course-gpt has read, as chapter 5's `knowledge.load_facts` draws them.
 
-    key: str
-    form: str
-    values: list
-    output: str
-    accept: list[str] = []
+    About other facts no item asks: an answer that the model cannot know would only teach it to make up one.
+    """
+    kept = read_json(SECOND_RESERVED)
+    rows = [(name, *row) for name, them in all_facts(second_lexicon()).items() for row in them]
+    rows = [row for row in rows if list(row) not in kept["left_out"]]
+    asked = {tuple(row) for row in kept["families"]["facts"]["rows"]}
+    others = [row for row in rows if row not in asked]
+    count = TOLD - (len(rows) - len(others))
+    drawn = random.Random("told facts").sample(others, count)
+    return [row for row in rows if row in asked or row in drawn]
 
 
-def learnt_pool() -> Pool:
+def learned_pool() -> Pool:
     """The words to learn from: all but the reserved. Named as in `kept_pool`."""
-    w = load_words()
+    w = second_words(None)
     plain = [word for word in w.common if 3 <= len(word) <= 9]
     forms = {verb[0]: verb for verb in w.verbs}
+    known = {(name, *row) for name, rows in w.facts.items() for row in rows}
     return Pool(
         **{name: getattr(w, name) for name in "nouns opposites adjectives names cities jobs sums numbers".split()},
         **dict.fromkeys(("spelled", "sorted", "counted", "capitalised"), plain),
@@ -56,7 +72,7 @@ def learnt_pool() -> Pool:
         asked=[forms[verb] for verb in w.intransitive],
         categories={word: kind for kind, words in w.categories.items() for word in words},
         rhymes={one: [o for o in them if o != one] for them in w.rhymes for one in them if them[1:]},
-        facts=[(relation, *row) for relation, rows in w.facts.items() for row in rows],
+        facts=[row for row in told() if row in known],
         amounts=[(row, n) for row, many in w.units for n in many],
         dates=[date for date in w.dates if date != (29, 2)],  # not in every year
         days=[date for date in w.dates if date != (29, 2)],
@@ -65,13 +81,13 @@ def learnt_pool() -> Pool:
 
 def kept_pool() -> Pool:
     """The words to test with: the reserved ones of each family."""
-    words, f = read_json(WORDS), read_json(RESERVED)["families"]
+    words, f = second_lexicon(), read_json(SECOND_RESERVED)["families"]
     people, asked, sums = f["extraction"], f["statement_to_question"], f["arithmetic"]
     units = {(row.split()[0], row.split()[2]): row.split() for row in words["units"]}
     return Pool(
         verbs=f["past_tense"]["regular"] + f["past_tense"]["irregular"],
         nouns=f["plural"]["regular"] + f["plural"]["irregular"],
-        opposites=f["antonym"]["plain"] + f["antonym"]["by_rule"],
+        opposites=f["antonym"]["rows"],
         spelled=f["spelling"]["words"], counted=f["counting"]["words"], capitalised=f["capitalisation"]["words"],
         sorted=f["sorting"]["words"], numbers=f["sorting"]["numbers"],
         done=[(v, words["transitive"][v[0]].split()) for v in f["active_to_passive"]["verbs"]],
@@ -87,195 +103,96 @@ def kept_pool() -> Pool:
     )  # fmt: skip
 
 
-# --- one item of each family ---
+def unread(rng: random.Random, p: Pool) -> Item:
+    """A capital that no training text names: who gets it right has guessed."""
+    return facts(rng, Pool(facts=read_json(SECOND_RESERVED)["left_out"]))
 
 
-def past_tense(rng: random.Random, p: Pool) -> Item:
-    base, past, _ = rng.choice(p.verbs)
-    return Item(base, "verb", [base], past)
+facts = FAMILIES[-1]
 
 
-def plural(rng: random.Random, p: Pool) -> Item:
-    one, many = rng.choice(p.nouns)
-    return Item(one, "noun", [one], many)
+# --- how they are put ---
 
 
-def antonym(rng: random.Random, p: Pool) -> Item:
-    word, other = rng.sample(rng.choice(p.opposites), 2)
-    return Item(word, "word", [word], other)
-
-
-def spelling(rng: random.Random, p: Pool) -> Item:
-    word = rng.choice(p.spelled)
-    letters, form = "-".join(word), rng.choice(("letters", "letters", "letters", "joined"))
-    asked, answer = (letters, word) if form == "joined" else (word, letters)
-    return Item(word, form, [asked], answer)
-
-
-def someone(rng: random.Random, p: Pool) -> str:
-    """A person, as the subject of a sentence."""
-    return rng.choice((rng.choice(p.names), f"the {rng.choice(p.jobs)}"))
-
-
-def active_to_passive(rng: random.Random, p: Pool) -> Item:
-    (_, did, done), objects = rng.choice(p.done)
-    one, thing = someone(rng, p), f"the {rng.choice(objects)}"
-    both = upper(f"{one} {did} {thing}."), upper(f"{thing} was {done} by {one}.")
-    return Item(f"{did} {thing}", "sentence", both[:1], both[1])
-
-
-def statement_to_question(rng: random.Random, p: Pool) -> Item:
-    one, (base, past, _), size = someone(rng, p), rng.choice(p.asked), rng.choice(p.adjectives)
-    helper, be = rng.choice(("can", "will", "must")), rng.choice(("is", "was"))
-    said, asked = rng.choice([
-        (f"{one} {be} {size}.", f"{be} {one} {size}?"),
-        (f"{one} {helper} {base}.", f"{helper} {one} {base}?"),
-        (f"{one} {past}.", f"did {one} {base}?"),
-    ])  # fmt: skip
-    return Item(said, "sentence", [upper(said)], upper(asked))
-
-
-def sorting(rng: random.Random, p: Pool) -> Item:
-    form = rng.choice(("words", "words", "words", "up", "up", "down"))
-    items = rng.sample(p.sorted if form == "words" else p.numbers, rng.choice((3, 3, 4)))
-    tidy = sorted(items, reverse=form == "down")
-    if items == tidy:  # what is in order already would only be copied
-        return sorting(rng, p)
-    mixed = ", ".join(map(str, items))
-    return Item(mixed, form, [mixed], ", ".join(map(str, tidy)))
-
-
-def counting(rng: random.Random, p: Pool) -> Item:
-    form = rng.choice(("length", "length", "times"))
-    if form == "length":
-        items = rng.sample(p.counted, rng.randint(2, 7))
-        number, values = len(items), [", ".join(items)]
-    else:
-        (word, other), number = rng.sample(p.counted, 2), rng.randint(1, 4)
-        items = [word] * number + [other] * rng.randint(1, 3)
-        rng.shuffle(items)
-        values = [", ".join(items), word]
-    return Item(" ".join(values), form, values, str(number), [NUMBERS[number]])
-
-
-def arithmetic(rng: random.Random, p: Pool) -> Item:
-    sign = rng.choice("+-x")
-    one, two = rng.choice(p.sums[sign])
-    result = {"+": one + two, "-": one - two, "x": one * two}[sign]
-    return Item(f"{one} {sign} {two}", sign, [one, two], str(result))
-
-
-def unit_conversion(rng: random.Random, p: Pool) -> Item:
-    (one, many, small, smalls, factor), n = rng.choice(p.amounts)
-    many = "dozen" if one == "dozen" else many  # five dozen, not five dozens
-    both = (n, one if n == 1 else many, many), (n * int(factor), smalls, smalls)
-    (given, as_written, _), (number, answer, unit) = rng.sample(both, 2)
-    values, more = [f"{given} {as_written}", unit], [str(number), f"{number:,} {answer}"]
-    return Item(f"{one} {small} {n}", "amount", values, f"{number} {answer}", more)
-
-
-def about_someone(rng: random.Random, p: Pool) -> tuple[str, dict]:
-    """A sentence about a person, and what it says."""
-    name, city, job = rng.choice(p.names), rng.choice(p.cities), rng.choice(p.jobs)
-    said = {"name": name, "city": city, "job": job, "age": str(rng.randint(20, 80))}
-    text = rng.choice(PHRASES["sentences"]).format(**said, a_job=a(job), a_Job=upper(a(job)))
-    return text, {field: value for field, value in said.items() if value in text}
-
-
-def extraction(rng: random.Random, p: Pool) -> Item:
-    text, said = about_someone(rng, p)
-    form = rng.choice(list(said))
-    more = {"job": [a(said.get("job", "x"))], "age": [f"{said.get('age')} years old"]}
-    return Item(f"{form} {said['name']}", form, [text], said[form], more.get(form, []))
-
-
-def categories(rng: random.Random, p: Pool) -> Item:
-    word = rng.choice(list(p.categories))
-    kind = p.categories[word]
-    more = PHRASES["accept"]["categories"].get(kind, [])
-    return Item(word, "word", [word], "body part" if kind == "body" else kind, more)
-
-
-def dates(rng: random.Random, p: Pool) -> Item:
-    (d, m), y = rng.choice(p.dates), rng.randint(1600, 2030)
-    month, form = MONTHS[m - 1], rng.choice(("words", "words", "figures", "month", "next", "last"))
-    figures, words = f"{d}/{m}/{y}", f"{d} {month} {y}"
-    beside = d - 1 if form == "last" else d + 1
-    if form in ("next", "last") and (beside, m) not in p.days:
-        return dates(rng, p)
-    long = [f"{month} {d}, {y}", f"{ordinal(d)} {month} {y}", f"the {ordinal(d)} of {month} {y}"]
-    value, output, more = {
-        "words": (figures, words, long),
-        "figures": (words, figures, [f"{d:02}/{m:02}/{y}"]),
-        "month": (figures, month, []),
-    }.get(form, (f"{d} {month}", f"{beside} {month}", []))
-    return Item(f"{d}/{m}", form, [value], output, more)
-
-
-def capitalisation(rng: random.Random, p: Pool) -> Item:
-    form = rng.choice(("all", "first", "sentence"))
-    if form == "sentence":
-        text = upper(about_someone(rng, p)[0])
-        return Item(text, form, [text.lower()], text)
-    words = rng.sample(p.capitalised, 1 if form == "all" else 2)
-    change = str.upper if form == "all" else str.capitalize
-    return Item(" ".join(words), form, [" ".join(words)], " ".join(map(change, words)))
-
-
-def rhyme(rng: random.Random, p: Pool) -> Item:
-    word = rng.choice(list(p.rhymes))
-    return Item(word, "word", [word], rng.choice(p.rhymes[word]), p.rhymes[word])
-
-
-def facts(rng: random.Random, p: Pool) -> Item:
-    relation, subject, answer = rng.choice(p.facts)
-    return Item(f"{relation} {subject}", relation, [subject, a(subject)], answer)
-
-
-FAMILIES: list[Callable[[random.Random, Pool], Item]] = [
-    past_tense, plural, antonym, spelling, active_to_passive, statement_to_question, sorting, counting,
-    arithmetic, unit_conversion, extraction, categories, dates, capitalisation, rhyme, facts,
-]  # fmt: skip
-
-
-def entry(rng: random.Random, family: str, item: Item, split: str) -> dict:
+def entry(rng: random.Random, family: str, item: Item, split: str, reserved: bool = False) -> dict:
     """The item in one of its wordings; other right answers only where answers are scored."""
-    wording = rng.choice(PHRASES["wordings"][family][item.form]).format(*item.values)
+    family_of = "facts" if family == "unread" else family
+    forms = PHRASES["reserved" if reserved else "wordings"][family_of][item.form]
+    wording = (forms if reserved else rng.choice(forms)).format(*item.values)
     instruction, _, given = wording.partition(" | ")
     made = {"instruction": instruction, "input": given, "output": item.output}
     made |= {"family": family, "split": split}
-    accept = item.accept + PHRASES["accept"].get(family, {}).get(item.key, [])
+    made |= {"wording": "reserved" if reserved else "known"} if split == "test" else {}
+    accept = item.accept + PHRASES["accept"].get(family_of, {}).get(item.key, [])
     accept = [other for other in dict.fromkeys(accept) if other != item.output]
     return made | {"accept": accept} if accept and split != "train" else made
 
 
 def draw(make: Callable, pool: Pool, seed: str, split: str, count: int, known: set) -> list[dict]:
-    """Up to `count` entries: each text once, and for the test each reserved thing once."""
+    """Up to `count` items, each text once; for the test each reserved thing once, in a known and a reserved wording."""
     rng, made = random.Random(f"instructions {seed} {make.__name__} {split}"), []
+    kinds = (False, True) if split == "test" else (False,)
     for _ in range(100 * count):
         item = make(rng, pool)
-        one = entry(rng, make.__name__, item, split)
-        text = (one["instruction"], one["input"])
-        keys = {text, (make.__name__, item.key)} if split == "test" else {text}
+        both = [entry(rng, make.__name__, item, split, kind) for kind in kinds]
+        keys = {(one["instruction"], one["input"]) for one in both}
+        keys |= {(make.__name__, item.key)} if split == "test" else set()
         if not known & keys:
             known |= keys
-            made.append(one)
-        if len(made) == count:
+            made += both
+        if len(made) == len(kinds) * count:
             break
     return made
 
 
+# --- what was written by hand ---
+
+
+def conversations() -> list[dict]:
+    """Small talk: an entry for each answer; of a second one `before` holds what was said before it."""
+    made = []
+    for i, talk in enumerate(read_json(HERE / "smalltalk.json")["train"]):
+        said = [{"role": turn["role"], "content": turn["text"]} for turn in talk["turns"]]
+        split = "train" if i % HELD_BACK else "validation"
+        for at in range(0, len(said), 2):
+            asked, answered = said[at]["content"], said[at + 1]["content"]
+            one = {"instruction": asked, "input": "", "output": answered, "family": "talk"}
+            made.append(one | {"split": split} | ({"before": said[:at]} if at else {}))
+    return made
+
+
+def doubtful() -> list[dict]:
+    """Questions that cannot be answered from what the assistant has, and some that look like them and can be."""
+    data = read_json(HERE / "smalltalk.json")
+    made = []
+    for i, one in enumerate(data["unknowable_train"]):
+        made.append(one | {"family": "unknowable", "split": "train" if i % HELD_BACK else "validation"})  # fmt: skip
+    for i, one in enumerate(data["answerable_lookalikes"]):
+        made.append(one | {"family": "look_alike", "split": "train" if i % LOOK_ALIKES else "test"})
+    answer = {"output": "I don't know.", "family": "unknowable", "split": "test"}
+    return made + [one | answer for one in data["unknowable_test"]]
+
+
 def instructions(seed: int = SEED) -> list[dict]:
     """Every entry: training, then validation, both shuffled; then the test, the hand-written first."""
-    core, learnt, kept = read_json(HERE / "core.json"), learnt_pool(), kept_pool()
-    written, test = ([one for one in core if one["split"] == split] for split in ("train", "test"))
-    known = {(one["instruction"], one["input"]) for one in core}
-    train = [one for i, one in enumerate(written) if i % CORE_VALIDATION]
-    validation = [one | {"split": "validation"} for one in written[::CORE_VALIDATION]]
+    core, learned, kept = read_json(HERE / "core.json"), learned_pool(), kept_pool()
+    spoken = conversations() + doubtful()
+    core, spoken = (
+        [one for one in them if one["split"] == "test" or not tested(one)] for them in (core, spoken)
+    )
+    written = [one for one in core if one["split"] == "train"]
+    validation = [one | {"split": "validation"} for one in written[::HELD_BACK]]
+    train = [one for i, one in enumerate(written) if i % HELD_BACK]
+    train += [one for one in spoken if one["split"] == "train"]
+    validation += [one for one in spoken if one["split"] == "validation"]
+    test = [one for one in core + spoken if one["split"] == "test"]
+    known = {(one["instruction"], one["input"]) for one in core + spoken}
     for make in FAMILIES:
-        validation += draw(make, learnt, seed, "validation", VALIDATION, known)
-        train += draw(make, learnt, seed, "train", TRAIN, known)
         test += draw(make, kept, seed, "test", TEST, known)
+    test += draw(unread, kept, seed, "test", TEST, known)
+    for make in FAMILIES:
+        validation += draw(make, learned, seed, "validation", VALIDATION, known)
+        train += draw(make, learned, seed, "train", TRAIN, known)
     rng = random.Random(f"instructions {seed}")
     rng.shuffle(train)
     rng.shuffle(validation)
