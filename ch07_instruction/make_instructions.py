@@ -36,7 +36,9 @@ HERE = Path(__file__).resolve().parent
 SEED = 2026
 TRAIN, VALIDATION, TEST = 570, 30, 50  # items of a family
 HELD_BACK = 20  # of the hand-written entries, and of the talks, one in so many is for validation
-LOOK_ALIKES = 3  # of the answerable questions that look unanswerable, one in so many is for the test
+LOOK_ALIKES = (
+    3  # of the answerable questions that look unanswerable, one in so many is for the test
+)
 TOLD = 600  # facts that pretraining states; see chapter 5's knowledge.py
 
 
@@ -178,7 +180,8 @@ def instructions(seed: int = SEED) -> list[dict]:
     core, learned, kept = read_json(HERE / "core.json"), learned_pool(), kept_pool()
     spoken = conversations() + doubtful()
     core, spoken = (
-        [one for one in them if one["split"] == "test" or not tested(one)] for them in (core, spoken)
+        [one for one in them if one["split"] == "test" or not tested(one)]
+        for them in (core, spoken)
     )
     written = [one for one in core if one["split"] == "train"]
     validation = [one | {"split": "validation"} for one in written[::HELD_BACK]]

@@ -79,9 +79,10 @@ def messages():
 
 
 def instructions() -> list[dict]:
-    """Tasks with their answers, dicts: instruction, input, output, family, split, accept.
+    """Tasks with their answers, dicts: instruction, input, output, family, split, accept, before, wording.
 
-    `split` is train, validation or test; `accept` lists other right answers. The course's own, or the book's
+    `split` is train, validation or test; `accept` lists other right answers, `before` what was said before, a dict with
+    role and content for each turn; `wording` is known, or reserved for the test. The course's own, or the book's
     (COURSE_DATA=book; family "book", split 85/5/10 by place in the file: its test part stands in the middle).
     Raises AssetError where the book's are not to be had, ValueError where a file is not such a list.
     """
@@ -98,7 +99,7 @@ def instructions() -> list[dict]:
 def read_instructions(
     path: Path, keys: tuple[str, ...] = ("instruction", "input", "output")
 ) -> list[dict]:
-    """The entries of a JSON file; each with `accept`, an empty list where the file has none.
+    """The entries of a JSON file; each with `accept`, `before` and `wording`, where the file has none: [], [], "known".
 
     Raises ValueError if it cannot be read, or is not a list of objects with these keys, all strings, and an instruction.
     """
@@ -117,4 +118,4 @@ def read_instructions(
             encodable(found[key], f"{path}: entry {i}, {key!r}")
         if not found["instruction"].strip():
             raise ValueError(f"{path}: entry {i} has an empty instruction")
-    return [{"accept": []} | entry for entry in entries]
+    return [{"accept": [], "before": [], "wording": "known"} | entry for entry in entries]

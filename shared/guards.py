@@ -69,6 +69,30 @@ def checked_ids(forward):
     return checked
 
 
+def check_instruction(entry):
+    """Raise ValueError unless the entry says what is to be done."""
+    if not str(entry.get("instruction") or "").strip():
+        given = [f"{key} {text!r}" for key, text in entry.items() if text and key != "instruction"]
+        only = f" (only {', '.join(given)})" if given else ""
+        raise ValueError(f"there is no instruction{only}: say what is to be done")
+
+
+def check_room(prompts, context_size):
+    """Raise ValueError unless each prompt, a list of IDs, leaves a position for an answer."""
+    if not all(map(len, prompts)):
+        raise ValueError(
+            f"prompt {[*map(len, prompts)].index(0)} is empty: there is nothing to answer"
+        )
+    longest = max(map(len, prompts), default=0)
+    if longest >= context_size:
+        raise ValueError(
+            f"a prompt of {longest} tokens leaves no room for an answer: "
+            f"the model has {context_size} positions. Shorten the instruction or its input"
+            + f" (prompt {[*map(len, prompts)].index(longest)})"
+            * (len(prompts) > 1)
+        )
+
+
 # --- what is put back -----------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from shared import checkpoints
 from shared.attention import future_mask
 from shared.finite import whole_number
 from shared.gpt_model import KVCache, next_token_logits
-from shared.guards import evaluation_mode
+from shared.guards import check_instruction, check_room, evaluation_mode
 from shared.measure import fast_in_bf16
 from shared.pretraining import (
     calc_loss_batch,
@@ -26,19 +26,10 @@ from shared.pretraining import (
 )
 from shared.training import learning_rate
 
-__all__ = ["check_instruction", "format_input", "format_prompt", "short_prompt",
-    "InstructionDataset", "custom_collate_fn", "check_room", "stream_response",
-    "left_padded", "generate_batch", "generate_responses", "fast_dtype", "reduced",
-    "train_epoch", "resume", "finetune"]  # fmt: skip
-
-
-# ch07.ipynb: check-instruction
-def check_instruction(entry):
-    """Raise ValueError unless the entry says what is to be done."""
-    if not str(entry.get("instruction") or "").strip():
-        given = [f"{key} {text!r}" for key, text in entry.items() if text and key != "instruction"]
-        only = f" (only {', '.join(given)})" if given else ""
-        raise ValueError(f"there is no instruction{only}: say what is to be done")
+__all__ = ["format_input", "format_prompt", "short_prompt", "InstructionDataset",
+    "custom_collate_fn", "stream_response", "left_padded", "generate_batch",
+    "generate_responses", "fast_dtype", "reduced", "train_epoch", "own_texts", "drift",
+    "rehearsal", "finetune"]  # fmt: skip
 
 
 # ch07.ipynb: format-input
@@ -61,10 +52,12 @@ def format_prompt(entry):
 
 
 def short_prompt(entry):
-    """The same, shorter, in the style of this course: each word after a space, as in a sentence."""
+    """The course's own prompt: a line for each turn, those `before` it first, then the name of who is to speak."""
     check_instruction(entry)
-    given = f"\n### Input: {entry['input']}" if entry.get("input") else ""
-    return f"### Instruction: {entry['instruction']}{given}\n### Response:"
+    asked = entry["instruction"] + (f" | {entry['input']}" if entry.get("input") else "")
+    turns = [*entry.get("before", []), {"role": "user", "content": asked}]
+    said = [f"{turn['role'].capitalize()}: {turn['content']}\n" for turn in turns]
+    return "".join(said) + "Assistant:"
 
 
 # ch07.ipynb: instruction-dataset
@@ -120,23 +113,6 @@ def custom_collate_fn(
             size = f"a prompt of {items[row][1]} tokens, but {allowed_max_length} are allowed"
             raise ValueError(f"text {row} of the batch has {size}: no answer is left to learn from")
     return inputs.to(device), targets.to(device)
-
-
-# ch07.ipynb: check-room
-def check_room(prompts, context_size):
-    """Raise ValueError unless each prompt, a list of IDs, leaves a position for an answer."""
-    if not all(map(len, prompts)):
-        raise ValueError(
-            f"prompt {[*map(len, prompts)].index(0)} is empty: there is nothing to answer"
-        )
-    longest = max(map(len, prompts), default=0)
-    if longest >= context_size:
-        raise ValueError(
-            f"a prompt of {longest} tokens leaves no room for an answer: "
-            f"the model has {context_size} positions. Shorten the instruction or its input"
-            + f" (prompt {[*map(len, prompts)].index(longest)})"
-            * (len(prompts) > 1)
-        )
 
 
 # ch07.ipynb: stream-response
@@ -237,8 +213,11 @@ def reduced(device, dtype):
 
 
 # ch07.ipynb: train-epoch
-def train_epoch(model, loader, optimizer, rate, device, step=0, dtype=torch.float32):
-    """Train on all batches of a loader once; yields `(step, loss)` after each. `rate`: step -> learning rate."""
+def train_epoch(model, loader, optimizer, rate, device, step=0, dtype=torch.float32, rehearse=None):
+    """Train on all batches of a loader once; yields `(step, loss)` after each. `rate`: step -> learning rate.
+
+    `rehearse(model, step)`, where it is given, is a second loss: added before each step, and not in what is yielded.
+    """
     for step, (inputs, targets) in enumerate(loader, start=step):
         model.train()
         for group in optimizer.param_groups:
@@ -246,49 +225,72 @@ def train_epoch(model, loader, optimizer, rate, device, step=0, dtype=torch.floa
         optimizer.zero_grad()
         with reduced(device, dtype):
             loss = calc_loss_batch(inputs, targets, model, device)
-        loss.backward()
+            more = rehearse(model, step) if rehearse else 0.0
+        (loss + more).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         yield step, loss.item()
 
 
-# ch07.ipynb: resume
-def resume(checkpoint, run, model, optimizer):
-    """Load the state of this run and return `(epochs, history)`; `(0, [])` where no file is.
+# ch07.ipynb: drift
+def own_texts(model, count, length, end_id, batch_size=64):
+    """What a pretrained model writes of its own accord, as token IDs `(count, length)`: drawn, from an end token on."""
+    start = torch.full((1, 1), end_id, device=model.pos_emb.weight.device)
+    sizes = [min(batch_size, count - first) for first in range(0, count, batch_size)]
+    context = model.pos_emb.num_embeddings
+    drawn = [generate(model, start.repeat(B, 1), length, context, temperature=1.0) for B in sizes]
+    return torch.cat(drawn)[:, 1:]
 
-    ValueError where the file belongs to another run.
-    """
-    if checkpoint is None or not Path(checkpoint).exists():
-        return 0, []
-    saved = load_checkpoint(checkpoint, model, optimizer, run)
-    return saved["epochs"], saved["history"]
+
+def drift(model, base, texts):
+    """How far a model's predictions on texts, `(B, T)`, are from the base's: KL(base, model), in nats a token."""
+    with torch.no_grad():
+        wanted = F.log_softmax(base(texts).flatten(0, 1), dim=-1)  # (B * T, V)
+    found = F.log_softmax(model(texts).flatten(0, 1), dim=-1)
+    return F.kl_div(found, wanted, log_target=True, reduction="batchmean")
+
+
+def rehearsal(base, texts, weight=1.0, rows=4):
+    """A second loss for `train_epoch`: `weight` times the drift on the next `rows` of the texts, `(N, T)`."""
+
+    def loss(model, step):
+        chosen = torch.arange(step * rows, (step + 1) * rows) % len(texts)
+        return weight * drift(model, base, texts[chosen])
+
+    return loss
 
 
 # ch07.ipynb: finetune
 def finetune(model, train_loader, val_loader, optimizer, device, num_epochs, peak, *,
-             eval_freq, checkpoint=None, dtype=torch.float32):  # fmt: skip
+             eval_freq, checkpoint=None, dtype=torch.float32, rehearse=None, watch=None):  # fmt: skip
     """Train with warm-up, cosine decay and clipping; a list of {"step", "training", "validation"}: losses.
 
-    With `checkpoint`, a path, the state is saved after each epoch: a run that was stopped goes on there.
+    With `checkpoint`, a path, the state is saved after each epoch: a run that was stopped goes on there. `rehearse`: see
+    `train_epoch`. `watch(model)` returns further numbers by name, for each look.
     """
     every, batches = whole_number(eval_freq, "eval_freq"), len(train_loader)
     run = checkpoint and checkpoints.identity(model, train_loader, val_loader, optimizer, checkpoint,
         num_epochs=num_epochs, batches=batches, peak=peak, eval_freq=eval_freq, dtype=dtype)  # fmt: skip
-    first, history = resume(checkpoint, run, model, optimizer)
+    known = checkpoint is not None and Path(checkpoint).exists()
+    saved = load_checkpoint(checkpoint, model, optimizer, run) if known else {}
+    first, history = saved.get("epochs", 0), saved.get("history", [])
 
     def rate(step, total=num_epochs * batches):
         return learning_rate(step + 1, total + 1, 0.05 * total, peak)
 
     for epoch in range(first, num_epochs):
         start, recent = epoch * batches, []
-        for step, loss in train_epoch(model, train_loader, optimizer, rate, device, start, dtype):
+        for step, loss in train_epoch(
+            model, train_loader, optimizer, rate, device, start, dtype, rehearse
+        ):
             recent.append(loss)
             if (step + 1) % every == 0 or (step + 1) % batches == 0:
                 with reduced(device, dtype):
                     _, loss = evaluate_model(model, [], val_loader, device, None)
                 mean = sum(recent) / len(recent)
-                history.append({"step": step + 1, "training": mean, "validation": loss})
-                print(f"step {step + 1:5d}: training {mean:.3f}, validation {loss:.3f}")
+                look = {"step": step + 1, "training": mean, "validation": loss}
+                history.append(look | (watch(model) if watch else {}))
+                print(", ".join(f"{name} {value:.3f}".removesuffix(".000") for name, value in history[-1].items()))  # fmt: skip
                 recent.clear()
         if checkpoint is not None:
             save_checkpoint(checkpoint, model, optimizer, run=run, epochs=epoch + 1, history=history)  # fmt: skip

@@ -5,8 +5,19 @@ Chapter 7 shows each by hand first.
 
 import re
 
+import torch
+
+from shared.guards import evaluation_mode
+from shared.pretraining import bits_per_byte, calc_loss_batch
+
 CASED = {"active_to_passive", "statement_to_question", "capitalisation"}
-OPEN = {"describe", "explain"}  # no rule can tell whether such an answer is right
+OPEN = {"describe", "explain", "talk", "look_alike"}  # no rule can tell whether an answer is right
+DOUBT = ("i don't know", "i do not know")  # how an answer begins that admits it
+
+
+def admits(response: str) -> bool:
+    """Whether a response says that it does not know."""
+    return response.strip().lower().replace("\u2019", "'").startswith(DOUBT)
 
 
 def is_right(entry: dict, response: str) -> bool | None:
@@ -14,6 +25,8 @@ def is_right(entry: dict, response: str) -> bool | None:
     family, response = entry.get("family"), response.strip()
     if family in OPEN:
         return None
+    if family == "unknowable":
+        return admits(response)
     if family == "write_sentence":
         words = re.findall(r"\w+", response.lower())
         one = re.fullmatch(r"[A-Z][^.!?\n]*[.!?]", response)
@@ -45,6 +58,20 @@ def rouge_l(entry: dict, response: str) -> float:
     from rouge_score.rouge_scorer import RougeScorer  # two seconds to import
 
     return RougeScorer(["rougeL"]).score_multi(right_answers(entry), response)["rougeL"].fmeasure
+
+
+@torch.no_grad()
+def text_bits(model, text, tokenizer):
+    """Bits per byte that a model needs for a text, read in windows of its context."""
+    ids, context = tokenizer.encode_ordinary(text), model.pos_emb.num_embeddings
+    device, nats, size = model.pos_emb.weight.device, 0.0, 0
+    with evaluation_mode(model):
+        for start in range(0, len(ids) - 1, context):
+            window = torch.tensor([ids[start : start + context + 1]])
+            loss = calc_loss_batch(window[:, :-1], window[:, 1:], model, device).item()
+            nats += loss * (window.shape[1] - 1)
+            size += len(tokenizer.decode_bytes(window[0, 1:].tolist()))
+    return bits_per_byte(nats, size)
 
 
 def bootstrap_interval(values, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
