@@ -12,23 +12,28 @@ from pathlib import Path
 import pytest
 
 from shared import assets, editions, encodings, lexicon
+from shared.instruction import short_prompt
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "ch07_instruction"))
 
+import held_apart  # noqa: E402
 import make_instructions  # noqa: E402
 
 FOLDER = ROOT / "ch07_instruction"
 ENTRIES = json.loads((FOLDER / "instructions.json").read_text(encoding="utf-8"))
 CORE = json.loads((FOLDER / "core.json").read_text(encoding="utf-8"))
-RESERVED = json.loads((FOLDER / "reserved.json").read_text(encoding="utf-8"))
-LEXICON = json.loads(lexicon.WORDS.read_text(encoding="utf-8"))
+RESERVED = json.loads((FOLDER / "reserved_2.json").read_text(encoding="utf-8"))
+LEXICON = lexicon.second_lexicon()
 KEPT = RESERVED["families"]
 WORDINGS = make_instructions.PHRASES["wordings"]
 SPLITS = {name: [e for e in ENTRIES if e["split"] == name] for name in ("train", "validation", "test")}  # fmt: skip
 LEARNT = SPLITS["train"] + SPLITS["validation"]
 SCORED = [make.__name__ for make in make_instructions.FAMILIES]
+KNOWLEDGE = ["antonym", "categories", "rhyme", "facts"]
+RULES = [family for family in SCORED if family not in KNOWLEDGE]
 OPEN = ["write_sentence", "describe", "explain"]
+SPOKEN = ["talk", "unknowable", "look_alike"]
 MONTHS = lexicon.MONTHS
 UNITS = [row.split() for row in LEXICON["units"]]
 PEOPLE = {word for words in KEPT["extraction"].values() for word in words} - set(KEPT["extraction"]["jobs"])  # fmt: skip
@@ -43,7 +48,8 @@ def prompt(entry):
 
 
 def whole(entry):
-    return f"{prompt(entry)} {entry['output']}"
+    before = " ".join(turn["content"] for turn in entry.get("before", []))
+    return f"{before} {prompt(entry)} {entry['output']}".strip()
 
 
 def words_in(text):
@@ -61,7 +67,7 @@ def strings(value):
 
 
 def own_words(family):
-    """The words reserved for a family; a rhyme's answers are not."""
+    """The words reserved for a family of rules; of knowledge those that are asked about."""
     lists = KEPT[family]
     return set(strings([list(lists["word: rhymes"])] if family == "rhyme" else list(lists.values())))  # fmt: skip
 
@@ -75,8 +81,10 @@ def pattern(wording):
     return re.compile(made)
 
 
+KEPT_WORDINGS = make_instructions.PHRASES["reserved"]
 PATTERNS = {
     family: [(form, pattern(wording)) for form, wordings in forms.items() for wording in wordings]
+    + [(form, pattern(wording)) for form, wording in KEPT_WORDINGS[family].items()]
     for family, forms in WORDINGS.items()
 }
 
@@ -98,13 +106,13 @@ def parsed(entry):
     if (entry["instruction"], entry["input"]) in WRITTEN:
         return None
     text = entry["instruction"] + (f" | {entry['input']}" if entry["input"] else "")
-    made = matched(entry["family"], text)
+    made = matched("facts" if entry["family"] == "unread" else entry["family"], text)
     return made and made[1:]
 
 
 # --- what may not be learnt from ---
 
-WORD_FAMILIES = [f for f in SCORED if f not in ("arithmetic", "unit_conversion", "dates", "facts")]
+WORD_FAMILIES = [f for f in RULES if f not in ("arithmetic", "unit_conversion", "dates")]
 
 
 def reserved_words(entry):
@@ -116,17 +124,15 @@ def reserved_numbers(entry):
 
 
 def reserved_sums(entry):
-    """Two numbers and what they make, as they stand."""
+    """Two numbers, in either order, and what they make."""
     numbers = [int(n) for n in re.findall(r"\d+", whole(entry))]
-    if "Subtract" in entry["instruction"]:
-        numbers[:2] = numbers[1::-1]
     if len(numbers) != 3:
         return []
-    one, two, made = numbers
-    both, found = sorted((one, two)), KEPT["arithmetic"]
+    *both, made = sorted(numbers[:2]), numbers[2]
+    [[low, high]], found = both, KEPT["arithmetic"]
     return [
         name
-        for name, pair, result in (("sums", both, one + two), ("differences", [one, two], one - two), ("products", both, one * two))
+        for name, pair, result in (("sums", [low, high], low + high), ("differences", [high, low], high - low), ("products", [low, high], low * high))
         if pair in found[name] and result == made
     ]  # fmt: skip
 
@@ -150,27 +156,65 @@ def reserved_dates(entry):
     return [date for date in found if list(date) in KEPT["dates"]["day_month"]]
 
 
-def reserved_facts(entry):
-    """By relation and subject where the wording tells them, else by subject and answer."""
-    if made := parsed(entry):
-        subject = re.sub("^an? ", "", made[1][0])
-        return [row for row in KEPT["facts"]["rows"] if row[:2] == [made[0], subject]]
-    words = set(re.findall(r"[A-Za-z-]+", whole(entry)))
-    return [row for row in KEPT["facts"]["rows"] if " " not in row[0] and set(row[1:]) <= words]
+def questions():
+    """(subject, answer) of each reserved question."""
+    yield from ((subject, answer) for _, subject, answer in KEPT["facts"]["rows"] + RESERVED["left_out"])  # fmt: skip
+    yield from (pair for a, b in KEPT["antonym"]["rows"] for pair in ((a, b), (b, a)))
+    kinds = KEPT["categories"]
+    yield from ((w, "body part" if k == "body" else k) for k, them in kinds.items() for w in them)
+    rhymes = KEPT["rhyme"]["word: rhymes"]
+    yield from ((word, other) for word, others in rhymes.items() for other in others)
+
+
+QUESTIONS = [(set(s.lower().split()), set(a.lower().split()), s, a) for s, a in questions()]
+
+
+def reserved_questions(entry):
+    """Those whose subject is in what is asked, and whose answer is in the answer: in any family, in any wording."""
+    asked = set(re.findall("[a-z-]+", whole(entry | {"output": ""}).lower()))
+    asked |= {word.removesuffix("s") for word in asked}
+    said = set(re.findall("[a-z-]+", entry["output"].lower()))
+    return [(s, a) for subject, answer, s, a in QUESTIONS if subject <= asked and answer <= said]
 
 
 DETECTORS = {family: reserved_words for family in WORD_FAMILIES} | {
     "arithmetic": reserved_sums,
     "unit_conversion": reserved_amounts,
     "dates": reserved_dates,
-    "facts": reserved_facts,
 }
+DETECTORS |= dict.fromkeys(KNOWLEDGE, reserved_questions)
 
 
 @pytest.mark.parametrize("family", SCORED)
 def test_no_training_item_of_a_family_holds_what_it_is_tested_with(family):
     for entry in of(family, LEARNT):
         assert not DETECTORS[family](entry), entry
+
+
+def test_no_hand_written_item_answers_a_reserved_question():
+    """In whatever family. What a program makes is of its own family's words, and the questions are not among them."""
+    for entry in LEARNT:
+        if entry["family"] in OPEN + SPOKEN or parsed(entry) is None:
+            assert not reserved_questions(entry), entry
+
+
+def test_nothing_is_said_about_facts_that_were_left_out():
+    for _, subject, answer in RESERVED["left_out"]:
+        for entry in LEARNT:
+            assert not {subject.lower(), answer.lower()} <= words_in(whole(entry)), entry
+
+
+def test_only_facts_that_pretraining_states_are_asked_for():
+    """What the model cannot know would teach it to make up answers."""
+    sys.path.insert(0, str(ROOT / "ch05_pretraining"))
+    import knowledge
+
+    read = [f for f in knowledge.load_facts() if f.family == "facts"]
+    assert make_instructions.told() == [(f.relation, f.subject, f.answer) for f in read]
+    read = {(f.relation, f.subject) for f in read}
+    for entry in of("facts", LEARNT):
+        if made := parsed(entry):
+            assert (made[0], re.sub("^an? ", "", made[1][0])) in read, entry
 
 
 @pytest.mark.parametrize("family", SCORED)
@@ -198,12 +242,10 @@ def test_no_reserved_name_or_city_is_in_any_training_item():
         assert not words_in(whole(entry)) & names, entry
 
 
-@pytest.mark.parametrize("family", SCORED)
+@pytest.mark.parametrize("family", WORD_FAMILIES)
 def test_no_generated_training_item_holds_any_reserved_word(family):
     """In its input and answer; the instruction's own words may be reserved for another family."""
     kept = set(RESERVED["words"])
-    if family in ("arithmetic", "facts", "unit_conversion", "dates"):
-        return
     for entry in of(family, LEARNT):
         if parsed(entry):
             frame = set().union(*(words_in(s) for s in make_instructions.PHRASES["sentences"]))
@@ -212,22 +254,20 @@ def test_no_generated_training_item_holds_any_reserved_word(family):
 
 @pytest.mark.parametrize("family", OPEN)
 def test_what_an_open_task_is_tested_with_is_asked_in_no_training_item(family):
-    asked = [words_in(prompt(e)) & set(RESERVED["words"]) - {"describe"} for e in of(family, SPLITS["test"])]  # fmt: skip
-    assert all(asked)
-    subjects = set().union(*asked)
-    for entry in of(family, LEARNT):
-        assert not words_in(prompt(entry)) & subjects, entry
+    """Whatever word is in no training prompt of the family but in a test item's: each has one."""
+    asked = set().union(*(words_in(prompt(entry)) for entry in of(family, LEARNT)))
+    alike = [entry for entry in of(family, SPLITS["test"]) if words_in(prompt(entry)) <= asked]
+    assert len(alike) <= 1, alike  # "and" made of two words that were each asked for alone
 
 
-@pytest.mark.parametrize("family", SCORED)
+@pytest.mark.parametrize("family", RULES)
 def test_test_items_are_made_of_reserved_words_only(family):
     """Every value that fills a wording, word by word, but for the frames of sentences and the objects of verbs."""
     free = set(string.ascii_lowercase) | {month.lower() for month in MONTHS} | {"a", "an", "the"}
     free |= set().union(*(words_in(s) for s in make_instructions.PHRASES["sentences"]))
-    free |= {"can", "will", "must", "is", "was", "did", "dozen", *KEPT["rhyme"]["word: rhymes"]}
+    free |= {"can", "will", "must", "is", "was", "did", "dozen"}
     free |= {word for row in UNITS for word in row[:4]}
     free |= {o for verb, *_ in KEPT["active_to_passive"]["verbs"] for o in LEXICON["transitive"][verb].split()}  # fmt: skip
-    free |= {row[1].lower() for row in KEPT["facts"]["rows"]}
     for entry in of(family, SPLITS["test"]):
         form, values = parsed(entry)
         assert words_in(" ".join(values)) <= set(RESERVED["words"]) | free, entry
@@ -339,7 +379,7 @@ def test_sentences_get_the_capitals_they_lost():
         made = parsed(entry)
         if made and made[0] == "sentence":
             first, *rest = re.findall(r"\w+", entry["output"])
-            assert entry["output"].lower() == entry["input"] and entry["output"][0].isdigit() + first[0].isupper() == 1  # fmt: skip
+            assert entry["output"].lower() == made[1][0] and entry["output"][0].isdigit() + first[0].isupper() == 1  # fmt: skip
             assert all(word in names for word in rest if word[0].isupper())
             assert all(word.capitalize() not in names for word in rest if word[0].islower())
             seen += 1
@@ -381,13 +421,14 @@ def test_accepted_answers_are_other_answers_and_stand_where_answers_are_scored()
 
 def test_every_hand_written_accepted_answer_belongs_to_an_item():
     """No list is kept under a misspelled word."""
+    kinds = LEXICON["categories"]
     known = {
-        "past_tense": {row[0] for them in KEPT["past_tense"].values() for row in them},
-        "plural": {row[0] for them in KEPT["plural"].values() for row in them},
-        "antonym": own_words("antonym"),
-        "categories": own_words("categories") | set(KEPT["categories"]),
-        "rhyme": own_words("rhyme"),
-        "facts": {f"{row[0]} {row[1]}" for row in KEPT["facts"]["rows"]},
+        "past_tense": set(PASTS),
+        "plural": set(PLURALS),
+        "antonym": set(OPPOSITES),
+        "categories": set(kinds) | {word for them in kinds.values() for word in them.split()},
+        "rhyme": set().union(*RHYMES),
+        "facts": {f"{relation} {subject}" for relation, subject, _ in FACTS},
     }
     accept = make_instructions.PHRASES["accept"]
     assert set(accept) == set(known)
@@ -413,11 +454,17 @@ def test_the_file_is_the_one_of_its_seed(tmp_path, capsys):
 
 
 def test_sizes():
-    assert 9_900 <= len(SPLITS["train"]) <= 10_200 and 450 <= len(SPLITS["validation"]) <= 600
+    assert 10_000 <= len(SPLITS["train"]) <= 11_000 and 450 <= len(SPLITS["validation"]) <= 600
     assert len(ENTRIES) == sum(map(len, SPLITS.values()))
-    for family in SCORED + OPEN:
+    assert (FOLDER / "instructions.json").stat().st_size < 3e6
+    for family in SCORED:
+        wordings = Counter(entry["wording"] for entry in of(family, SPLITS["test"]))
+        assert set(wordings) == {"known", "reserved"} and len(set(wordings.values())) == 1
+        assert 40 <= wordings["known"] <= 50, family
+    for family in OPEN:
         assert 40 <= len(of(family, SPLITS["test"])) <= 60, family
-    assert {entry["family"] for entry in ENTRIES} == set(SCORED + OPEN)
+    assert len(of("unknowable", SPLITS["test"])) == 40 and len(of("unread", SPLITS["test"])) == 40
+    assert {entry["family"] for entry in ENTRIES} == {*SCORED, *OPEN, *SPOKEN, "unread"}
     assert Counter(entry["split"] for entry in CORE)["train"] == 1_000
 
 
@@ -425,7 +472,7 @@ def test_the_data_card_tells_the_sizes():
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert f"{len(ENTRIES):,} tasks" in card
     assert all(f"`{name}` ({len(them):,})" in card for name, them in SPLITS.items())
-    for family in SCORED + OPEN:
+    for family in [*SCORED, *OPEN, *SPOKEN, "unread"]:
         sizes = " | ".join(str(len(of(family, them))) for them in SPLITS.values())
         wordings = sum(map(len, WORDINGS.get(family, {}).values())) or ""
         assert f"| {family} | {sizes} | {wordings} |".replace("|  |", "| |") in card, family
@@ -433,7 +480,8 @@ def test_the_data_card_tells_the_sizes():
 
 def test_every_entry_is_whole():
     for entry in ENTRIES:
-        assert list(entry)[:5] == ["instruction", "input", "output", "family", "split"]
+        keys = {"instruction", "input", "output", "family", "split"}
+        assert keys <= set(entry) <= keys | {"accept", "before", "wording"}
         for key in ("instruction", "input", "output"):
             assert entry[key] == " ".join(entry[key].split()), entry
         assert entry["instruction"] and entry["output"] and entry["instruction"].isascii()
@@ -452,14 +500,28 @@ def test_each_family_is_put_in_many_ways():
             for e in of(family, LEARNT)
             if parsed(e)
         }
-        assert len(used) == sum(map(len, WORDINGS[family].values())) >= 8, family
+        known = sum(map(len, WORDINGS[family].values()))
+        assert 0.75 * known <= len(used) and max(used) < known, family  # and none of the reserved
+
+
+def test_the_test_asks_for_each_thing_in_a_known_and_in_a_reserved_wording():
+    for family in SCORED:
+        count = sum(map(len, WORDINGS[family].values()))
+        for entry in of(family, SPLITS["test"]):
+            text = entry["instruction"] + (f" | {entry['input']}" if entry["input"] else "")
+            number, form, values = matched(family, text)
+            assert entry["wording"] == ("reserved" if number >= count else "known"), entry
+        items = defaultdict(set)
+        for entry in of(family, SPLITS["test"]):
+            items[entry["wording"]].add((parsed(entry)[0], entry["output"]))
+        assert items["known"] == items["reserved"], family
 
 
 def test_a_part_of_the_training_items_is_mixed():
     """Any thousand hold every family, so that a short training sees them all."""
     for part in (SPLITS["train"][:1_000], SPLITS["train"][-1_000:]):
         counts = Counter(entry["family"] for entry in part)
-        assert set(counts) == set(SCORED + OPEN) and min(counts.values()) >= 5
+        assert set(counts) >= set(SCORED + OPEN) and min(counts[f] for f in SCORED + OPEN) >= 5
         assert max(counts.values()) < 100
 
 
@@ -471,18 +533,13 @@ def test_a_word_or_fact_is_tested_once(family):
         (form if family == "facts" else "", re.sub("^an? ", "", values[0]))
         for form, values in map(parsed, of(family, SPLITS["test"]))
     )
-    assert set(asked.values()) == {1}
+    assert set(asked.values()) == {2}  # once in a known, once in a reserved wording
 
 
 def test_prompts_are_short():
-    encoding = encodings.tokenizer(first=True)
-    style = "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n### Instruction:\n{}\n\n### Response:\n{}"  # fmt: skip
-    lengths = []
-    for entry in ENTRIES:
-        asked = entry["instruction"] + f"\n\n### Input:\n{entry['input']}" * bool(entry["input"])
-        lengths.append(len(encoding.encode(style.format(asked, entry["output"]))))
-    lengths.sort()
-    assert lengths[len(lengths) // 2] < 90 and lengths[-1] < 160
+    encoding = encodings.course_encoding()
+    lengths = sorted(len(encoding.encode_ordinary(short_prompt(entry))) for entry in ENTRIES)
+    assert lengths[len(lengths) // 2] < 25 and lengths[-1] < 100
 
 
 # --- the hand-written ones ---
@@ -492,7 +549,11 @@ def test_every_family_has_hand_written_entries():
     counts = Counter(entry["family"] for entry in CORE if entry["split"] == "train")
     assert all(counts[family] >= 30 for family in SCORED) and all(counts[f] > 150 for f in OPEN)
     assert len(WRITTEN) == len(CORE)
-    assert WRITTEN <= {(entry["instruction"], entry["input"]) for entry in ENTRIES}
+    there = {(entry["instruction"], entry["input"]) for entry in ENTRIES}
+    missing = [e for e in CORE if (e["instruction"], e["input"]) not in there]
+    assert len(missing) < 120 and all(held_apart.tested(entry) for entry in missing)
+    counts = Counter(entry["family"] for entry in LEARNT if (entry["instruction"], entry["input"]) in WRITTEN)  # fmt: skip
+    assert all(counts[family] >= 9 for family in SCORED)
 
 
 def test_open_answers_are_sentences():
@@ -537,9 +598,10 @@ def test_the_course_gets_every_entry_with_the_same_keys(monkeypatch):
     entries = editions.instructions()
     assert len(entries) == len(ENTRIES)
     assert {frozenset(entry) for entry in entries} == {
-        frozenset(("instruction", "input", "output", "family", "split", "accept"))
+        frozenset("instruction input output family split accept before wording".split())
     }
-    assert [{"accept": []} | entry for entry in ENTRIES] == entries
+    more = {"accept": [], "before": [], "wording": "known"}
+    assert [more | entry for entry in ENTRIES] == entries
 
 
 def book(monkeypatch, tmp_path, content):
@@ -588,14 +650,18 @@ def test_the_detectors_find_what_they_look_for():
     """Planted in other words than the generator's."""
     base = {"input": "", "split": "train"}
     planted = defaultdict(list)
-    planted["spelling"] = [("Spell it.", "a-l-e-r-t"), ("Join: a, l, e, r, t", "yes")]
-    planted["capitalisation"] = [("Write it.", "FROWN"), ("frown", "Frown")]
-    planted["arithmetic"] = [("Add 7 to 7.", "14"), ("I had 22 pens and lost 19.", "3")]
+    planted["spelling"] = [("Spell it.", "b-l-a-z-e"), ("Join: b, l, a, z, e", "yes")]
+    planted["capitalisation"] = [("Write it.", "DUSK"), ("dusk", "Dusk")]
+    planted["arithmetic"] = [("Add 13 to 2.", "15"), ("I had 15 pens and lost 5.", "10")]
     planted["unit_conversion"] = [("How long are 28 days, in weeks?", "4 weeks"), ("Is it 4 weeks or 3 days?", "x")]  # fmt: skip
     planted["dates"] = [("Was it the 4th of February?", "no"), ("4/2/1900", "1900")]
-    planted["facts"] = [("Which animal has a kitten?", "cat"), ("Name the letter after j.", "k")]
-    planted["rhyme"] = [("What goes with shell?", "bell")]
+    planted["facts"] = [("What is a little lion called?", "It is a cub."), ("Name the letter after h.", "i")]  # fmt: skip
+    planted["rhyme"] = [("What goes with day?", "way")]
+    planted["categories"] = [("Say what donkeys are.", "an animal")]
+    planted["describe"] = [("Describe a bee.", "A bee is an insect.")]
     for family, items in planted.items():
         for instruction, output in items:
             entry = base | {"family": family, "instruction": instruction, "output": output}
-            assert DETECTORS[family](entry), entry
+            assert DETECTORS.get(family, reserved_questions)(entry), entry
+            if family != "unit_conversion":  # one of which it may miss
+                assert held_apart.tested(entry), entry
