@@ -3,8 +3,8 @@
     python ch07_instruction/chat.py
     python ch07_instruction/chat.py "Write the plural. | mouse"
 
-What an instruction is about can follow it after a bar, as its input. Ctrl-C stops an answer. Ctrl-C once more,
-Ctrl-D or an empty line ends the chat. Every task stands alone: the assistant remembers nothing.
+What an instruction is about can follow it after a bar, as its input. The assistant reads the last exchange again
+before it answers. Ctrl-C stops an answer, and never ends the chat; an empty line or Ctrl-D does.
 """
 
 if __name__ == "__main__":  # first of all: what follows takes seconds to import
@@ -23,66 +23,44 @@ from shared import program, texts
 with suppress(ImportError):  # not on Windows; where it is, input() can be edited and recalled
     import readline  # noqa: F401
 
-HELP = """A task, or a task and its input after a bar: Write the plural. | mouse
-Ctrl-C stops an answer. An empty line ends the chat."""
+HELP = """Say something, or give a task, its input after a bar: Write the plural. | mouse
+Ctrl-C stops an answer. An empty line or Ctrl-D ends the chat."""
 
 
-def as_entry(line: str) -> dict[str, str]:
-    """What someone typed, as chapter 7's entries have it."""
-    instruction, _, given = texts.unbroken(line, "the task").partition("|")
-    return {"instruction": instruction.strip(), "input": given.strip()}
-
-
-def answer(model, tokenizer, line: str) -> bool:
-    """Print the answer piece by piece; whether it came to its end. ValueError, before anything is printed, if there can
+def answer(talk, line: str) -> None:
+    """Print the answer piece by piece, up to its end or to Ctrl-C. ValueError, before anything is printed, if there can
     be none."""
     try:
-        from shared.instruction import stream_response
-
-        for piece in stream_response(model, as_entry(line), tokenizer):
+        for piece in talk.say(texts.unbroken(line, "the task")):
             print(piece, end="", flush=True)
         print()
-        return True
     except KeyboardInterrupt:
         print(" [stopped]")
-        return False
 
 
-def typed() -> Iterator[bytes | str]:
-    """Tasks typed at a terminal, until an empty line, Ctrl-D or Ctrl-C.
-
-    After a whole answer, which `send(True)` tells, the first Ctrl-C does not end the chat: it may have come too late.
-    """
+def typed() -> Iterator[str]:
+    """What is typed at a terminal, until an empty line or Ctrl-D. Ctrl-C gives up a line, and nothing else."""
     print(HELP)
-    late = False
     while True:
         try:
             if not (line := input("\n> ")).strip():
                 return
-            late = yield line
+            yield line
         except KeyboardInterrupt:
-            if not late:
-                raise
-            print("\nThe answer had ended. Ctrl-C once more ends the chat.", end="")
-            late = False
-
-
-def chat(model, tokenizer) -> None:
-    """Questions and answers until an empty line or the end of the input."""
-    asks = sys.stdin.isatty()
-    lines, whole = typed() if asks else texts.typed_lines(), None
-    while True:
-        try:
-            line = lines.send(whole) if asks else next(lines)
-            if not line.strip():
-                return
-            whole = answer(model, tokenizer, line if asks else texts.as_text(line, "the task"))
-        except StopIteration:
-            return
+            print("\nAn empty line or Ctrl-D ends the chat.", end="")
         except EOFError:
             return print()
+
+
+def chat(talk) -> None:
+    """Questions and answers until an empty line or the end of the input."""
+    asks = sys.stdin.isatty()
+    for line in typed() if asks else texts.typed_lines():
+        if not line.strip():
+            return
+        try:
+            answer(talk, line if asks else texts.as_text(line, "the task"))
         except ValueError as error:
-            whole = False
             print(f"chat: {error}")
 
 
@@ -91,13 +69,13 @@ def load(folder: Path | None):
     from shared import encodings, models  # PyTorch takes seconds to import: Ctrl-C may come
 
     if folder is None:
-        return models.instruction_model()[0], encodings.course_encoding(first=True)
-    model, cfg = models.load_model(folder, encodings.FIRST_TOKENIZER)
+        return models.instruction_model()[0], encodings.course_encoding()
+    model, cfg = models.load_model(folder)
     log = folder / "log.csv"
     if log.exists() and "step" not in texts.read_text(log).partition("\n")[0].split(","):
         print(f"chat: {folder} was not made by make_assistant.py: it continues texts, and has not learned to answer", file=sys.stderr)  # fmt: skip
     ours = cfg["vocab_size"] < encodings.GPT2_TOKENS
-    return model, encodings.course_encoding(first=True) if ours else encodings.gpt2_encoding()
+    return model, encodings.course_encoding() if ours else encodings.gpt2_encoding()
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -115,10 +93,13 @@ def main(arguments: list[str] | None = None) -> None:
         if sys.stderr.isatty():
             print("loading the model ...", file=sys.stderr)
         model, tokenizer = load(options.model)
+        from shared.demo import Talk
+
+        talk = Talk(model, tokenizer)
         if options.task:
-            answer(model, tokenizer, " ".join(options.task))
+            answer(talk, " ".join(options.task))
         else:
-            chat(model, tokenizer)
+            chat(talk)
     except (ValueError, RuntimeError) as error:
         sys.exit(f"chat: {error}")
     except KeyboardInterrupt:

@@ -1,6 +1,7 @@
-"""What each part of the recipe brings: right answers and ROUGE-L on the test items, by family, into compare.csv.
+"""What each part of the recipe brings, on all test items, into compare.csv; and the assistant's answers, into answers.csv.
 
     python ch07_instruction/compare_assistants.py
+    python ch07_instruction/compare_assistants.py --only assistant_gpt
 
 Each setting is trained and tested in turn, and its rows are written when it is done. The same command goes on
 where it was stopped, and does anew what was made of other weights or other items.
@@ -13,11 +14,12 @@ if __name__ == "__main__":  # first of all: what follows takes seconds to import
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import make_assistant
-import make_instructions
 import pandas as pd
 import torch
 
@@ -26,84 +28,160 @@ from shared.assets import AssetError
 from shared.files import landing, seal
 from shared.gpt_model import GPTModel
 from shared.pretraining import initialize
-from shared.scoring import scores_by_family
+from shared.scoring import group_of, scores_by_family, text_bits
 
 HERE = Path(__file__).resolve().parent
 
-# what chapter 7's notebook does live
-SHORT = {"items": 4_000, "epochs": 1, "batch": 16, "peak": 5e-4, "optimizer": "adamw"}
-# a name, how it is trained (None: not at all), seeds
+# what chapter 7's notebook does live: so many steps, and looks on the way
+SHORT = {"items": 120 * 32, "epochs": 1, "batch": 32, "peak": 1.5e-3, "optimizer": "muon"}
+SHORT |= {"rehearse": 1.0, "rows": 2, "texts": 128}
+LOOKS = (20, 60)
+
+
+class Setting(NamedTuple):
+    """How a model is made: trained from `folder` by `recipe`, or not at all (None)."""
+
+    folder: Path = models.COURSE_GPT
+    recipe: dict | None = None
+    seeds: tuple[int, ...] = (0,)
+    tokenizer: Path = encodings.COURSE_TOKENIZER
+    prompt: str = "short_prompt"
+
+
+SEEDS = (1, 2, 3)
 SETTINGS = {
-    "before": (None, (0,)),
-    "short": (SHORT, (1, 2, 3)),
-    "Alpaca's prompt": (SHORT | {"prompt": "format_prompt"}, (1,)),
-    "assistant_gpt": (None, (0,)),
-    "assistant_gpt, other items": (None, (0,)),
-    "from random weights": (SHORT | {"random": True, "keep_tokens": False}, (1,)),
-    "all tokens trained": (SHORT | {"keep_tokens": False}, (1,)),
-    "loss on everything": (SHORT | {"answers_only": False}, (1,)),
+    "most frequent answer": Setting(),
+    "input copied": Setting(),
+    "before": Setting(),
+    "short": Setting(recipe=SHORT, seeds=SEEDS),
+    "short, no rehearsal": Setting(recipe=SHORT | {"rehearse": 0.0}, seeds=SEEDS),
+    "short, Alpaca's prompt": Setting(recipe=SHORT, seeds=SEEDS, prompt="format_prompt"),
+    "short, all tokens trained": Setting(recipe=SHORT | {"keep_tokens": False}, seeds=SEEDS),
+    "short, loss on everything": Setting(recipe=SHORT | {"answers_only": False}, seeds=SEEDS),
+    "short, from random weights": Setting(
+        recipe=SHORT | {"random": True, "keep_tokens": False, "rehearse": 0.0}, seeds=SEEDS
+    ),
+    "first assistant": Setting(
+        models.FIRST_ASSISTANT, tokenizer=encodings.FIRST_TOKENIZER, prompt="first_prompt"
+    ),
+    "assistant_gpt": Setting(models.ASSISTANT_GPT),
 }
 
 
-def folder_of(setting: str) -> Path:
-    """Where a setting's weights come from."""
-    return models.ASSISTANT_GPT if setting.startswith("assistant_gpt") else models.COURSE_GPT
+def first_prompt(entry: dict) -> str:
+    """The prompt of the first assistant, which knew no turns."""
+    given = f"\n### Input: {entry['input']}" if entry.get("input") else ""
+    return f"### Instruction: {entry['instruction']}{given}\n### Response:"
 
 
-def made_of(setting: str, entries: list[dict]) -> dict[str, str]:
+def prompt_of(name: str):
+    """The function that writes a setting's prompts."""
+    prompt = SETTINGS[name].prompt
+    return first_prompt if prompt == "first_prompt" else getattr(instruction, prompt)
+
+
+def made_of(name: str, entries: list[dict]) -> dict[str, str]:
     """Checksums of what a setting's figures depend on, and versions."""
-    recipe = SETTINGS[setting][0]
-    content = json.dumps([recipe, entries]).encode()
+    setting = SETTINGS[name]
+    content = json.dumps([setting.recipe, setting.prompt, entries]).encode()
     return {
-        "weights": files.sha256(folder_of(setting) / files.WEIGHTS)[:12],
+        "weights": files.sha256(setting.folder / files.WEIGHTS)[:12],
         "recipe_and_items": files.sha256(content)[:12],
         "torch": torch.__version__,
-    }  # fmt: skip
+    }
 
 
-def prompt_of(setting: str):
-    """The function that writes a setting's prompts."""
-    return getattr(instruction, (SETTINGS[setting][0] or {}).get("prompt", "short_prompt"))
+def part(entries: list[dict], split: str) -> list[dict]:
+    return [entry for entry in entries if entry["split"] == split]
 
 
-def trained(setting: str, seed: int, entries: list[dict], tokenizer):
-    """The model of a setting, ready to be tested."""
-    model, cfg = models.load_model(folder_of(setting), encodings.FIRST_TOKENIZER)
-    recipe = SETTINGS[setting][0]
-    if recipe is None:
+def baseline(name: str, entries: list[dict], test: list[dict]) -> list[str]:
+    """Answers that need no model: the commonest of each family in training, or the input as it stands."""
+    if name == "input copied":
+        return [entry["input"] for entry in test]
+    counts: dict[str, Counter] = {}
+    for entry in part(entries, "train"):
+        counts.setdefault(entry["family"], Counter())[entry["output"]] += 1
+    common = {family: found.most_common(1)[0][0] for family, found in counts.items()}
+    return [common.get(entry["family"], "") for entry in test]
+
+
+def trained(name: str, seed: int, entries: list[dict], tokenizer, look=None):
+    """The model of a setting, ready to be tested. `look(model, step)` sees it on the way."""
+    setting = SETTINGS[name]
+    model, cfg = models.load_model(setting.folder, setting.tokenizer)
+    if setting.recipe is None:
         return model
     torch.manual_seed(seed)
-    run = SimpleNamespace(**{"answers_only": True, "random": False, "keep_tokens": True} | recipe)
-    run.prompt = prompt_of(setting)
+    more = {"answers_only": True, "random": False, "keep_tokens": True, "looks": LOOKS}
+    run = SimpleNamespace(**more | setting.recipe, prompt=prompt_of(name))
     if run.random:
         model = GPTModel(cfg)
         initialize(model)
-    training = [entry for entry in entries if entry["split"] == "train"][: run.items]
-    validation = [entry for entry in entries if entry["split"] == "validation"]
-    make_assistant.train(model, training + validation, tokenizer, run)
+    training = part(entries, "train")[: run.items]
+    make_assistant.train(model, training + part(entries, "validation"), tokenizer, run, look=look)
     return model
 
 
-def other_items(entries: list[dict]) -> list[dict]:
-    """A second test, for a model that was made with an eye on the first: the same reserved words, other texts."""
-    known = {(entry["instruction"], entry["input"]) for entry in entries}
-    kept, drawn = make_instructions.kept_pool(), []
-    for make in make_instructions.FAMILIES:
-        drawn += make_instructions.draw(make, kept, "second", "test", make_instructions.TEST, known)
-    return [{"accept": []} | entry for entry in drawn]
+def rows_of(test: list[dict], responses: list[str], bits: float, fine: bool) -> pd.DataFrame:
+    """Scores by family, and of the groups by wording; with `fine` of each family by wording, too."""
+    found = []
+    for wording in ("both", "known", "reserved"):
+        kept = [
+            (entry, response)
+            for entry, response in zip(test, responses)
+            if wording in ("both", entry["wording"]) and (wording == "both" or group_of(entry["family"]) in ("rules", "knowledge"))
+        ]  # fmt: skip
+        table = scores_by_family([entry for entry, _ in kept], [response for _, response in kept])
+        if wording != "both" and not fine:
+            table = table.loc[[name for name in ("rules", "knowledge") if name in table.index]]
+        table = table.drop(index="all") if wording != "both" else table
+        found.append(table.rename_axis("family").reset_index().assign(wording=wording))
+    return pd.concat(found).round(4).assign(bits=round(bits, 4))
 
 
-def tested(setting: str, seed: int, entries: list[dict], tokenizer) -> pd.DataFrame:
-    """The rows of a setting and seed: a family each, and one for all of them together."""
-    model = trained(setting, seed, entries, tokenizer)
-    if setting == "assistant_gpt, other items":
-        test = other_items(entries)
-    else:
-        test = [entry for entry in entries if entry["split"] == "test"]
-    responses = instruction.generate_responses(model, test, tokenizer, prompt=prompt_of(setting))
-    table = scores_by_family(test, responses).round(4)
-    table = table.rename_axis("family").reset_index()
-    return table.assign(setting=setting, seed=seed, **made_of(setting, entries))
+def tested(name: str, seed: int, entries: list[dict], answers: Path | None) -> pd.DataFrame:
+    """The rows of a setting and seed; of a short run also those of the looks on the way."""
+    setting, test = SETTINGS[name], part(entries, "test")
+    if name in ("most frequent answer", "input copied"):
+        table = rows_of(test, baseline(name, entries, test), float("nan"), False)
+        return table.assign(setting=name, seed=seed, step=0, **made_of(name, entries))
+    tokenizer, found = encodings.load_encoding(setting.tokenizer), []
+    story = editions.STORY.read_text(encoding="utf-8")
+
+    def look(model, step: int) -> None:
+        prompt = prompt_of(name)
+        with instruction.reduced("cpu", instruction.fast_dtype(torch.device("cpu"))):
+            responses = instruction.generate_responses(model, test, tokenizer, 48, prompt=prompt)
+            bits = text_bits(model, story, tokenizer)
+        fine = setting.recipe is None
+        found.append(rows_of(test, responses, bits, fine).assign(step=step))
+        if name == "assistant_gpt" and answers:
+            save_answers(answers, model, tokenizer, test, responses)
+
+    model = trained(name, seed, entries, tokenizer, look if name == "short" else None)
+    steps = setting.recipe["items"] // setting.recipe["batch"] if setting.recipe else 0
+    look(model, steps)
+    return pd.concat(found).assign(setting=name, seed=seed, **made_of(name, entries))
+
+
+def openings() -> list[dict]:
+    """The twenty openings of a talk that were sealed for the test, as entries."""
+    path = HERE / "smalltalk.json"
+    data = json.loads(path.read_text(encoding="utf-8"))["test_openings"]
+    return [{"instruction": one["text"], "input": "", "family": "talk", "output": one["sensible"],
+             "wording": "known", "accept": [], "before": []} for one in data]  # fmt: skip
+
+
+def save_answers(path: Path, model, tokenizer, test: list[dict], responses: list[str]) -> None:
+    """All answers, those to the openings last (their `output` says what would be sensible)."""
+    first = openings()
+    responses = responses + instruction.generate_responses(model, first, tokenizer, 48)
+    columns = ["family", "wording", "instruction", "input", "output"]
+    table = pd.DataFrame(test + first)[columns].assign(answer=responses)
+    with landing(path) as file:
+        file.write(table.to_csv(index=False, lineterminator="\n").encode())
+    seal(path)
 
 
 def known_rows(path: Path, entries: list[dict]) -> pd.DataFrame:
@@ -112,16 +190,16 @@ def known_rows(path: Path, entries: list[dict]) -> pd.DataFrame:
         return pd.DataFrame()
     table = pd.read_csv(path, dtype={"weights": str, "recipe_and_items": str})
     kept = []
-    for (setting, seed), rows in table.groupby(["setting", "seed"], sort=False):
-        if setting in SETTINGS and seed in SETTINGS[setting][1]:
-            now = made_of(setting, entries)
-            if all((rows[name] == value).all() for name, value in now.items()):
+    for (name, seed), rows in table.groupby(["setting", "seed"], sort=False):
+        if name in SETTINGS and seed in SETTINGS[name].seeds:
+            now = made_of(name, entries)
+            if all((rows[key] == value).all() for key, value in now.items()):
                 kept.append(rows)
     return pd.concat(kept) if kept else pd.DataFrame()
 
 
 def save(path: Path, table: pd.DataFrame) -> None:
-    first = ["setting", "seed", "family"]
+    first = ["setting", "seed", "step", "family", "wording"]
     table = table[first + [name for name in table if name not in first]]
     with landing(path) as file:
         file.write(table.to_csv(index=False, lineterminator="\n").encode())
@@ -130,21 +208,23 @@ def save(path: Path, table: pd.DataFrame) -> None:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=HERE / "compare.csv")
+    parser.add_argument("--answers", type=Path, default=HERE / "answers.csv")
+    parser.add_argument("--only", action="append", choices=SETTINGS, help="this setting alone; may be given again")  # fmt: skip
     options = parser.parse_args(arguments)
     with program.in_one_line("compare_assistants", "with what is missing", AssetError):
-        tokenizer = encodings.course_encoding(first=True)
         entries = editions.read_instructions(editions.INSTRUCTIONS)
         table = known_rows(options.out, entries)
-        for setting, (_, seeds) in SETTINGS.items():
-            for seed in seeds:
-                if len(table) and ((table.setting == setting) & (table.seed == seed)).any():
+        for name in options.only or SETTINGS:
+            for seed in SETTINGS[name].seeds:
+                if len(table) and ((table.setting == name) & (table.seed == seed)).any():
                     continue
-                print(f"{setting}, seed {seed}", flush=True)
-                table = pd.concat([table, tested(setting, seed, entries, tokenizer)])
+                print(f"{name}, seed {seed}", flush=True)
+                table = pd.concat([table, tested(name, seed, entries, options.answers)])
                 save(options.out, table)
         seal(options.out)
-        everything = table[table.family == "all"].set_index(["setting", "seed"])
-        print(everything[["exact", "exact_low", "exact_high", "rouge_l"]])
+        whole = table[table.family.isin(["rules", "knowledge", "all"]) & (table.wording == "both")]
+        shares = whole.pivot(index=["setting", "seed", "step"], columns="family", values="exact")
+        print(shares.assign(bits=whole.groupby(["setting", "seed", "step"]).bits.first()).round(3))
 
 
 if __name__ == "__main__":

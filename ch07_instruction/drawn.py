@@ -115,3 +115,21 @@ def balanced(entries: list[dict]) -> list[dict]:
         for _ in range(AGAIN.get(one["family"], 1) - 1)
     ]
     return entries + again
+
+
+def in_talk(entries: list[dict], seed: int, share: float = 0.15) -> list[dict]:
+    """The entries, but before some training items stands another item with its answer: as in a chat, where the last
+    exchange is read again, whatever it was about."""
+    rng = random.Random(f"in talk {seed}")
+    short = [one for one in entries if one["split"] == "train" and len(one["output"]) < 40]
+
+    def turns(one):
+        asked = one["instruction"] + (f" | {one['input']}" if one["input"] else "")
+        return [{"role": "user", "content": asked}, {"role": "assistant", "content": one["output"]}]
+
+    return [
+        one | {"before": turns(rng.choice(short))}
+        if one["split"] == "train" and not one.get("before") and rng.random() < share
+        else one
+        for one in entries
+    ]

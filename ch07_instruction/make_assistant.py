@@ -22,7 +22,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import torch
-from drawn import balanced, drawn_items
+from drawn import balanced, drawn_items, in_talk
 from torch.utils.data import DataLoader
 
 from shared import editions, encodings, models, program
@@ -46,13 +46,16 @@ from shared.scoring import is_right, text_bits
 TEXT = 128  # tokens of a text to rehearse
 
 
-def train(model, entries: list[dict], tokenizer, run, checkpoint: Path | None = None) -> list[dict]:
+def train(
+    model, entries: list[dict], tokenizer, run, checkpoint: Path | None = None, look=None
+) -> list[dict]:
     """Fine-tune on the training entries as `run` says; the losses and the bits per byte of the story, a row an epoch.
 
     `run`: epochs, batch, peak, answers_only, prompt, optimizer (adamw, or muon for the blocks' matrices),
     keep_tokens: leave the tied embedding as it is (else tokens that are in no answer become ever less likely:
     each step pushes them down a little, which Adam makes as large as any other step); rehearse: how much the
-    drift from what the model was at first counts, on `rows` texts in a step that it wrote itself.
+    drift from what the model was at first counts, on `rows` texts in a step that it wrote itself. `look(model, step)`
+    is called before the steps in `run.looks`.
     """
     base = copy.deepcopy(model).eval().requires_grad_(False) if run.rehearse else None
     model.tok_emb.weight.requires_grad_(not run.keep_tokens)
@@ -84,10 +87,17 @@ def train(model, entries: list[dict], tokenizer, run, checkpoint: Path | None = 
     if base:
         texts = written(base, run.texts, tokenizer, checkpoint)
         rehearse = rehearsal(base, texts, run.rehearse, run.rows)
+
+    def at_each_step(model, step):
+        """The looks of the caller, and the second loss."""
+        if look and step in run.looks:
+            look(model, step)
+        return rehearse(model, step) if rehearse else 0.0
+
     story = editions.STORY.read_text(encoding="utf-8")
     each = {"eval_freq": len(batches), "checkpoint": checkpoint, "dtype": fast_dtype(device)}
     each |= {
-        "rehearse": rehearse,
+        "rehearse": at_each_step,
         "watch": lambda model: {"bits": text_bits(model, story, tokenizer)},
     }
     history = finetune(model, *loaders, optimizer, device, run.epochs, run.peak, **each)
@@ -140,6 +150,7 @@ def make_assistant(options) -> None:
                 "--extra draws items like the course's: leave it out, or set COURSE_DATA=course"
             )
         entries = balanced(drawn_items(options.extra, options.seed, entries) + entries)
+        entries = in_talk(entries, options.seed)
     sums = (options.start / "SHA256SUMS").read_text(encoding="utf-8") if options.start else ""
     given = sorted((name, value) for name, value in vars(options).items() if name != "out")
     identity = hashlib.sha256(repr((given, entries, cfg, sums)).encode()).hexdigest()[:12]

@@ -1,11 +1,12 @@
 """Chapter 1's first talk with the finished models; each is loaded once and kept."""
 
 import functools
+from collections.abc import Iterator
 
 import torch
 
 from shared import classification, editions, encodings, models
-from shared.instruction import stream_response
+from shared.instruction import short_prompt, stream_response
 from shared.pretraining import generate, text_to_token_ids, token_ids_to_text
 
 
@@ -46,7 +47,41 @@ def answer(instruction: str, input: str = "") -> str:
     """
     model, _ = _kept(models.instruction_model, "course-gpt")
     entry = {"instruction": instruction, "input": input}
-    return "".join(stream_response(model, entry, encodings.course_encoding(first=True)))
+    return "".join(stream_response(model, entry, encodings.course_encoding()))
+
+
+class Talk:
+    """A talk with an assistant, which reads the last exchange again before it answers the next message."""
+
+    def __init__(self, model, tokenizer, exchanges: int = 1):
+        self.model, self.tokenizer, self.exchanges = model, tokenizer, exchanges
+        self.turns: list[dict] = []
+
+    def say(self, message: str, max_new_tokens: int = 64) -> Iterator[str]:
+        """The answer, piece by piece. What a task is about may follow it after a bar: `Write the plural. | mouse`.
+
+        Both stay in `turns`, also where the answer was stopped. ValueError where there can be no answer.
+        """
+        task, _, given = message.partition("|")
+        before = self.turns[-2 * self.exchanges :] if self.exchanges else []
+        entry = {"instruction": task.strip(), "input": given.strip(), "before": before}
+        prompt = self.tokenizer.encode_ordinary(short_prompt(entry))
+        if len(prompt) + max_new_tokens > self.model.pos_emb.num_embeddings:
+            entry["before"] = []  # rather forget than fail
+        said = ""
+        try:
+            for piece in stream_response(self.model, entry, self.tokenizer, max_new_tokens):
+                said += piece
+                yield piece
+        finally:
+            if said:
+                asked = {"role": "user", "content": message}
+                self.turns += [asked, {"role": "assistant", "content": said}]
+
+
+def talk() -> Talk:
+    """A new talk with chapter 7's assistant: ours, in any edition. ValueError where the model is damaged."""
+    return Talk(_kept(models.instruction_model, "course-gpt")[0], encodings.course_encoding())
 
 
 def spam_probability(message: str) -> float:

@@ -26,9 +26,10 @@ from shared.network import answers_in_time, why
 from shared.pretraining import gpt2_config, load_weights_into_gpt
 
 COURSE_GPT = editions.ROOT / "ch05_pretraining" / "course_gpt"
-FIRST_GPT = COURSE_GPT.with_name("first_gpt")  # which spam_gpt and assistant_gpt began as
+FIRST_GPT = COURSE_GPT.with_name("first_gpt")  # which spam_gpt and the first assistant began as
 SPAM_GPT = editions.ROOT / "ch06_classification" / "spam_gpt"
 ASSISTANT_GPT = editions.ROOT / "ch07_instruction" / "assistant_gpt"
+FIRST_ASSISTANT = ASSISTANT_GPT.with_name("first_assistant")  # chapter 7 compares with it
 ANSWER = 10  # seconds that the Hub has to answer at all
 
 # --- by name --------------------------------------------------------------------------------------
@@ -65,9 +66,9 @@ def classifier():
 def instruction_model():
     """Chapter 7's assistant, in float32 and ready to use (dropout off), and its configuration.
 
-    Ours, with our first tokenizer (`course_encoding(first=True)`), whatever COURSE_MODEL says. ValueError where it is damaged.
+    Ours, with our tokenizer (`course_encoding()`), whatever COURSE_MODEL says. ValueError where it is damaged.
     """
-    return load_model(ASSISTANT_GPT, encodings.FIRST_TOKENIZER)
+    return load_model(ASSISTANT_GPT)
 
 
 # --- in folders -----------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ from shared.pretraining import bits_per_byte, calc_loss_batch
 
 CASED = {"active_to_passive", "statement_to_question", "capitalisation"}
 OPEN = {"describe", "explain", "talk", "look_alike"}  # no rule can tell whether an answer is right
+KNOWLEDGE = {"antonym", "categories", "rhyme", "facts"}  # what no rule tells
+APART = {"unknowable", "unread"}  # controls, which belong to no mean
 DOUBT = ("i don't know", "i do not know")  # how an answer begins that admits it
 
 
@@ -91,24 +93,57 @@ def bootstrap_interval(values, draws: int = 2000, seed: int = 0) -> tuple[float,
     return float(low), float(high)
 
 
-def scores_by_family(data: list[dict], responses: list[str]):
-    """A DataFrame, a row for each family and one for "all": items, exact and rouge_l, each with _low and _high.
+def wilson_interval(right: float, count: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of a share of right answers: what true shares agree with this count (Wilson, 1927).
 
-    Where no rule can tell right from wrong, `exact` is nan; "all" leaves those out. ValueError if the lengths differ.
+    Unlike the bootstrap's, it has a width where none or all of them are right. ValueError without items.
+    """
+    if count < 1 or not 0 <= right <= count:
+        raise ValueError(f"{right} of {count} right answers: a share needs at least one item")
+    share, more = right / count, z * z / count
+    middle = (share + more / 2) / (1 + more)
+    half = z * (share * (1 - share) / count + more / (4 * count)) ** 0.5 / (1 + more)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def group_of(family: str) -> str:
+    """rules, knowledge, or the family itself, where it counts in neither."""
+    if family in KNOWLEDGE:
+        return "knowledge"
+    return family if family in (*OPEN, *APART, "write_sentence") else "rules"
+
+
+def scores(pairs: list[tuple[dict, str]]) -> dict:
+    """Of entries and responses: items, exact with Wilson's interval, rouge_l with the bootstrap's, and the share that
+    `admits` not to know. Where no rule can tell right from wrong, exact is nan."""
+    judged = [found for pair in pairs if (found := is_right(*pair)) is not None]
+    overlap = [rouge_l(*pair) for pair in pairs]
+    row = {"items": len(pairs), "exact": sum(judged) / len(judged) if judged else float("nan")}
+    none = (float("nan"),) * 2
+    row["exact_low"], row["exact_high"] = (
+        wilson_interval(sum(judged), len(judged)) if judged else none
+    )
+    row["rouge_l"] = sum(overlap) / len(overlap)
+    row["rouge_l_low"], row["rouge_l_high"] = bootstrap_interval(overlap)
+    return row | {"admits": sum(admits(response) for _, response in pairs) / len(pairs)}
+
+
+def scores_by_family(data: list[dict], responses: list[str]):
+    """A DataFrame of `scores`: a row for each family, for all rules, for all knowledge, and for "all".
+
+    "all" leaves out small talk and the controls. ValueError if the lengths differ.
     """
     import pandas as pd
 
     if len(data) != len(responses):
         raise ValueError(f"{len(data)} entries, but {len(responses)} responses")
-    pairs = list(zip(data, responses))
-    table = pd.DataFrame({"family": [entry["family"] for entry in data]})
-    table["exact"] = pd.Series([is_right(*pair) for pair in pairs], dtype=float)
-    table["rouge_l"] = [rouge_l(*pair) for pair in pairs]
-    rows = {}
-    for family, part in [*table.groupby("family", sort=False), ("all", table)]:
-        rows[family] = {"items": len(part)}
-        for score in ("exact", "rouge_l"):
-            known = part[score].dropna()
-            low, high = bootstrap_interval(known) if len(known) else (float("nan"),) * 2
-            rows[family] |= {score: known.mean(), f"{score}_low": low, f"{score}_high": high}
+    groups: dict[str, list] = {}
+    for entry, response in zip(data, responses):
+        groups.setdefault(entry["family"], []).append((entry, response))
+    families = list(groups)
+    for group in ("rules", "knowledge"):
+        groups[group] = sum((groups[f] for f in families if group_of(f) == group), [])
+    apart = {*APART, "talk", "look_alike"}
+    groups["all"] = sum((groups[family] for family in families if family not in apart), [])
+    rows = {family: scores(pairs) for family, pairs in groups.items() if pairs}
     return pd.DataFrame.from_dict(rows, orient="index")
