@@ -2,7 +2,7 @@
 
 from shared.attention import future_mask
 from shared.classification import BatchesByLength
-from shared.gpt_model import GPTModel, KVCache, generate_text_cached, next_token_logits
+from shared.gpt_model import KVCache, generate_text_cached, next_token_logits
 from shared.pretraining import (
     calc_loss_batch,
     evaluate_model,
@@ -16,7 +16,6 @@ from shared.training import learning_rate, parameter_groups
 
 __all__ = [
     "BatchesByLength",
-    "GPTModel",
     "KVCache",
     "calc_loss_batch",
     "evaluate_model",

@@ -27,9 +27,9 @@ from shared.pretraining import (
 from shared.training import learning_rate
 
 __all__ = ["format_input", "format_prompt", "short_prompt", "InstructionDataset",
-    "custom_collate_fn", "stream_response", "left_padded", "generate_batch",
-    "generate_responses", "fast_dtype", "reduced", "train_epoch", "own_texts", "drift",
-    "rehearsal", "finetune"]  # fmt: skip
+    "custom_collate_fn", "stream_response", "fast_dtype", "reduced", "train_epoch",
+    "own_texts", "drift", "rehearsal", "finetune", "left_padded", "generate_batch",
+    "generate_responses"]  # fmt: skip
 
 
 # ch07.ipynb: format-input
@@ -137,70 +137,6 @@ def stream_response(model, entry, tokenizer, max_new_tokens=64, prompt=short_pro
     yield letters.decode(b"", final=True)
 
 
-# ch07.ipynb: left-padded
-@contextmanager
-def left_padded(model, padding):
-    """Within the block the model reads texts, `(B, T)`, as if row b's first padding[b] tokens were not there."""
-
-    def positions(_, args):
-        return ((args[0] - padding.unsqueeze(1)).clamp(min=0),)  # (B, T)
-
-    def attend(queries, keys, values):
-        T, S = queries.shape[-2], keys.shape[-2]
-        pads = torch.arange(S, device=padding.device) < padding.view(-1, 1, 1, 1)
-        hidden = pads | future_mask(T, S, padding.device)  # (B, 1, T, S)
-        # a softmax over nothing would be nan, so each pad may see itself
-        itself = torch.eye(S, dtype=torch.bool, device=padding.device)[-T:]
-        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=~hidden | itself)
-
-    handle = model.pos_emb.register_forward_pre_hook(positions)
-    for block in model.trf_blocks:
-        block.att.attend = attend
-    try:
-        yield model
-    finally:
-        handle.remove()
-        for block in model.trf_blocks:
-            del block.att.attend
-
-
-# ch07.ipynb: generate-batch
-def generate_batch(model, prompts, max_new_tokens, eos_id):
-    """The likeliest answers to lists of IDs, as lists of IDs, each up to its end token.
-
-    Where the longest prompt and its answer fill the context, all answers end. ValueError: no room at all.
-    """
-    if not prompts:
-        return []
-    context, device = model.pos_emb.num_embeddings, model.pos_emb.weight.device
-    check_room(prompts, context)
-    T = max(map(len, prompts))
-    padding = torch.tensor([T - len(ids) for ids in prompts], device=device)
-    rows = [[eos_id] * (T - len(ids)) + list(ids) for ids in prompts]
-    with left_padded(model, padding):
-        room = min(max_new_tokens, context - T)
-        found = generate(model, torch.tensor(rows, device=device), room, context, eos_id=eos_id)
-    answers = found[:, T:].tolist()
-    return [ids[: ids.index(eos_id)] if eos_id in ids else ids for ids in answers]
-
-
-# ch07.ipynb: generate-responses
-def generate_responses(
-    model, data, tokenizer, max_new_tokens=64, batch_size=64, prompt=short_prompt
-):
-    """The model's answers to entries: strings, in the order of `data`."""
-    prompts = [tokenizer.encode_ordinary(prompt(entry)) for entry in data]
-    check_room(prompts, model.pos_emb.num_embeddings)  # before the first answer
-    order = sorted(range(len(data)), key=lambda i: len(prompts[i]))  # little padding
-    answers = {}
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        batch = [prompts[i] for i in rows]
-        found = generate_batch(model, batch, max_new_tokens, tokenizer.eot_token)
-        answers |= dict(zip(rows, map(tokenizer.decode, found)))
-    return [answers[i].strip() for i in range(len(data))]
-
-
 # ch07.ipynb: fast-dtype
 def fast_dtype(device):
     """bfloat16 where this device multiplies in it, else float32: for `torch.autocast`."""
@@ -265,33 +201,91 @@ def finetune(model, train_loader, val_loader, optimizer, device, num_epochs, pea
              eval_freq, checkpoint=None, dtype=torch.float32, rehearse=None, watch=None):  # fmt: skip
     """Train with warm-up, cosine decay and clipping; a list of {"step", "training", "validation"}: losses.
 
-    With `checkpoint`, a path, the state is saved after each epoch: a run that was stopped goes on there. `rehearse`: see
-    `train_epoch`. `watch(model)` returns further numbers by name, for each look.
-    """
+    With `checkpoint`, a path, the state is saved after each epoch: a run that was stopped goes on there.
+    `rehearse`: as in `train_epoch`. `watch(model)` returns further numbers by name, for each look."""
     every, batches = whole_number(eval_freq, "eval_freq"), len(train_loader)
     run = checkpoint and checkpoints.identity(model, train_loader, val_loader, optimizer, checkpoint,
         num_epochs=num_epochs, batches=batches, peak=peak, eval_freq=eval_freq, dtype=dtype)  # fmt: skip
-    known = checkpoint is not None and Path(checkpoint).exists()
-    saved = load_checkpoint(checkpoint, model, optimizer, run) if known else {}
-    first, history = saved.get("epochs", 0), saved.get("history", [])
+    saved = load_checkpoint(checkpoint, model, optimizer, run) if run and Path(checkpoint).exists() else {}  # fmt: skip
+    history, total = saved.get("history", []), num_epochs * batches
 
-    def rate(step, total=num_epochs * batches):
+    def rate(step):
         return learning_rate(step + 1, total + 1, 0.05 * total, peak)
 
-    for epoch in range(first, num_epochs):
-        start, recent = epoch * batches, []
-        for step, loss in train_epoch(
-            model, train_loader, optimizer, rate, device, start, dtype, rehearse
-        ):
+    for epoch in range(saved.get("epochs", 0), num_epochs):
+        given, recent = (optimizer, rate, device, epoch * batches, dtype, rehearse), []
+        for step, loss in train_epoch(model, train_loader, *given):
             recent.append(loss)
             if (step + 1) % every == 0 or (step + 1) % batches == 0:
                 with reduced(device, dtype):
                     _, loss = evaluate_model(model, [], val_loader, device, None)
-                mean = sum(recent) / len(recent)
-                look = {"step": step + 1, "training": mean, "validation": loss}
-                history.append(look | (watch(model) if watch else {}))
-                print(", ".join(f"{name} {value:.3f}".removesuffix(".000") for name, value in history[-1].items()))  # fmt: skip
-                recent.clear()
-        if checkpoint is not None:
+                row = {"step": step + 1, "training": sum(recent) / len(recent), "validation": loss}
+                print(f"step {step + 1:5d}: training {row['training']:.3f}, validation {loss:.3f}")
+                history, recent = [*history, row | (watch(model) if watch else {})], []
+        if run:
             save_checkpoint(checkpoint, model, optimizer, run=run, epochs=epoch + 1, history=history)  # fmt: skip
     return history
+
+
+# ch07.ipynb: left-padded
+@contextmanager
+def left_padded(model, padding):
+    """Within the block the model reads texts, `(B, T)`, as if row b's first padding[b] tokens were not there."""
+
+    def positions(_, args):
+        return ((args[0] - padding.unsqueeze(1)).clamp(min=0),)  # (B, T)
+
+    def attend(queries, keys, values):
+        T, S = queries.shape[-2], keys.shape[-2]
+        pads = torch.arange(S, device=padding.device) < padding.view(-1, 1, 1, 1)
+        hidden = pads | future_mask(T, S, padding.device)  # (B, 1, T, S)
+        # a softmax over nothing would be nan, so each pad may see itself
+        itself = torch.eye(S, dtype=torch.bool, device=padding.device)[-T:]
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=~hidden | itself)
+
+    handle = model.pos_emb.register_forward_pre_hook(positions)
+    for block in model.trf_blocks:
+        block.att.attend = attend
+    try:
+        yield model
+    finally:
+        handle.remove()
+        for block in model.trf_blocks:
+            del block.att.attend
+
+
+# ch07.ipynb: generate-batch
+def generate_batch(model, prompts, max_new_tokens, eos_id):
+    """The likeliest answers to lists of IDs, as lists of IDs, each up to its end token.
+
+    Where the longest prompt and its answer fill the context, all answers end. ValueError: no room at all.
+    """
+    if not prompts:
+        return []
+    context, device = model.pos_emb.num_embeddings, model.pos_emb.weight.device
+    check_room(prompts, context)
+    T = max(map(len, prompts))
+    padding = torch.tensor([T - len(ids) for ids in prompts], device=device)
+    rows = [[eos_id] * (T - len(ids)) + list(ids) for ids in prompts]
+    with left_padded(model, padding):
+        room = min(max_new_tokens, context - T)
+        found = generate(model, torch.tensor(rows, device=device), room, context, eos_id=eos_id)
+    answers = found[:, T:].tolist()
+    return [ids[: ids.index(eos_id)] if eos_id in ids else ids for ids in answers]
+
+
+# ch07.ipynb: generate-responses
+def generate_responses(
+    model, data, tokenizer, max_new_tokens=64, batch_size=64, prompt=short_prompt
+):
+    """The model's answers to entries: strings, in the order of `data`."""
+    prompts = [tokenizer.encode_ordinary(prompt(entry)) for entry in data]
+    check_room(prompts, model.pos_emb.num_embeddings)  # before the first answer
+    order = sorted(range(len(data)), key=lambda i: len(prompts[i]))  # little padding
+    answers = {}
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        batch = [prompts[i] for i in rows]
+        found = generate_batch(model, batch, max_new_tokens, tokenizer.eot_token)
+        answers |= dict(zip(rows, map(tokenizer.decode, found)))
+    return [answers[i].strip() for i in range(len(data))]
