@@ -10,10 +10,11 @@ from torch.utils.data import DataLoader
 
 from shared.classification import BatchesByLength
 from shared.gpt_model import GPTModel
+from shared.guards import check_room
 from shared.instruction import (
     InstructionDataset,
-    check_room,
     custom_collate_fn,
+    drift,
     fast_dtype,
     finetune,
     format_input,
@@ -21,6 +22,8 @@ from shared.instruction import (
     generate_batch,
     generate_responses,
     left_padded,
+    own_texts,
+    rehearsal,
     short_prompt,
     stream_response,
     train_epoch,
@@ -56,9 +59,12 @@ def test_the_prompt_is_the_books():
 
 
 def test_the_short_prompt():
-    assert short_prompt(FOX) == "### Instruction: Plural, please.\n### Input: fox\n### Response:"
-    assert short_prompt(RED) == "### Instruction: Name a color.\n### Response:"
+    assert short_prompt(FOX) == "User: Plural, please. | fox\nAssistant:"
+    assert short_prompt(RED) == "User: Name a color.\nAssistant:"
     assert short_prompt({"instruction": "Name a color."}) == short_prompt(RED)
+    before = [{"role": "user", "content": "Hi!"}, {"role": "assistant", "content": "Hello!"}]
+    said = "User: Hi!\nAssistant: Hello!\n"
+    assert short_prompt(RED | {"before": before}) == said + short_prompt(RED)
 
 
 @pytest.mark.parametrize("prompt", [format_input, format_prompt, short_prompt])
@@ -312,6 +318,52 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(ValueError, match="damaged"):
         run(path, epochs=1)
+
+
+def test_a_text_of_its_own_begins_after_an_end_token_and_is_drawn():
+    model = new_model()
+    torch.manual_seed(3)
+    texts = own_texts(model, 5, 7, END, batch_size=2)
+    torch.manual_seed(3)
+    assert texts.shape == (5, 7) and own_texts(model, 5, 7, END, batch_size=2).equal(texts)
+    assert len({tuple(row) for row in texts.tolist()}) == 5
+
+
+def test_the_drift_is_the_divergence():
+    base, model, texts = new_model(), new_model(1), torch.randint(256, (3, 9))
+    assert drift(base, base, texts).item() == pytest.approx(0, abs=1e-6)
+    with torch.no_grad():
+        p, q = base(texts).double().log_softmax(-1), model(texts).double().log_softmax(-1)
+    by_hand = (p.exp() * (p - q)).sum() / texts.numel()
+    assert drift(model, base, texts).item() == pytest.approx(by_hand.item(), rel=1e-4)
+    drift(model, base, texts).backward()
+    assert model.pos_emb.weight.grad is not None and base.pos_emb.weight.grad is None
+
+
+def test_rehearsal_takes_the_texts_in_turn_and_holds_the_model_back():
+    base, texts = new_model(), torch.arange(5).repeat(4, 1).T  # row n is all n
+    seen, model = [], new_model()
+    model.register_forward_pre_hook(lambda _, args: seen.append(args[0][:, 0].tolist()))
+    loss = rehearsal(base, texts, weight=2.0, rows=2)
+    for step in range(3):
+        loss(model, step)
+    assert seen == [[0, 1], [2, 3], [4, 0]]
+    moved = []
+    for weight in (0.0, 10.0):
+        torch.manual_seed(0)
+        model, own = new_model(), torch.randint(256, (40, 12))
+        optimizer = torch.optim.AdamW(parameter_groups(model, 0.0))
+        given = (optimizer, lambda s: 3e-3, CPU, 0, torch.float32, rehearsal(base, own, weight))
+        list(train_epoch(model, loaders()[0], *given))
+        moved.append(drift(model, base, own).item())
+    assert moved[1] < 0.7 * moved[0]
+
+
+def test_a_look_adds_its_numbers(capsys):
+    model, (train, val) = new_model(), loaders()
+    optimizer = torch.optim.AdamW(parameter_groups(model, 0.0))
+    history = finetune(model, train, val, optimizer, CPU, 1, 1e-3, eval_freq=2, watch=lambda m: {"one": 1.0})  # fmt: skip
+    assert [row["one"] for row in history] == [1.0, 1.0] and history[0]["training"] > 0
 
 
 def test_an_epoch_sets_rate_and_clips():

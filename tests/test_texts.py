@@ -188,8 +188,10 @@ def chatted(monkeypatch, content):
     said = []
     monkeypatch.setattr(chat, "load", lambda folder: (None, None))
     monkeypatch.setattr(
-        "shared.instruction.stream_response",
-        lambda model, entry, tokenizer: iter([said.append(entry["instruction"]) or "🎉 yes"]),
+        "shared.demo.Talk",
+        lambda *_: type(
+            "Stub", (), {"say": lambda self, line: iter([said.append(line) or "🎉 yes"])}
+        )(),
     )
     out = Out()
     monkeypatch.setattr(sys, "stdin", Out(content, "utf-8"))
@@ -214,21 +216,31 @@ def test_chat_says_that_a_model_is_no_assistant(capsys):
     assert not capsys.readouterr().err
 
 
-def test_a_ctrl_c_that_comes_too_late_does_not_end_the_chat(monkeypatch, capsys):
-    keys = iter(["One.", KeyboardInterrupt, "Two.", KeyboardInterrupt, KeyboardInterrupt, "Three."])
+def test_ctrl_c_stops_an_answer_and_never_ends_the_chat(monkeypatch, capsys):
+    """At the prompt it gives up the line, in an answer it stops that; an empty line ends the chat."""
+    keys = iter(["One.", KeyboardInterrupt, KeyboardInterrupt, "Two.", "Three.", ""])
 
     def press(prompt):
         if (key := next(keys)) is KeyboardInterrupt:
             raise key
         return key
 
+    class Talk:
+        said = []
+
+        def say(self, line):
+            self.said.append(line)
+            yield "word "
+            if line == "Two.":
+                raise KeyboardInterrupt
+            yield "word"
+
     monkeypatch.setattr("builtins.input", press)
     monkeypatch.setattr(sys, "stdin", type("Terminal", (), {"isatty": lambda self: True})())
-    said = []
-    monkeypatch.setattr(chat, "answer", lambda model, tokenizer, line: said.append(line) or True)
-    with pytest.raises(KeyboardInterrupt):
-        chat.chat(None, None)
-    assert said == ["One.", "Two."] and capsys.readouterr().out.count("once more ends") == 2
+    chat.chat(Talk())
+    out = capsys.readouterr().out
+    assert Talk.said == ["One.", "Two.", "Three."] and out.count("ends the chat") == 3
+    assert out.count("word word\n") == 2 and "word  [stopped]\n" in out
 
 
 HELP = """
