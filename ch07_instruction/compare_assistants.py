@@ -135,7 +135,7 @@ def rows_of(test: list[dict], responses: list[str], bits: float, fine: bool) -> 
         table = scores_by_family([entry for entry, _ in kept], [response for _, response in kept])
         if wording != "both" and not fine:
             table = table.loc[[name for name in ("rules", "knowledge") if name in table.index]]
-        table = table.drop(index="all") if wording != "both" else table
+        table = table.drop(index="all", errors="ignore") if wording != "both" else table
         found.append(table.rename_axis("family").reset_index().assign(wording=wording))
     return pd.concat(found).round(4).assign(bits=round(bits, 4))
 

@@ -15,7 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from shared import editions, encodings, instruction, models
+from shared import editions, encodings, instruction, models, scoring
 from shared.gpt_model import GPTModel
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,11 +27,16 @@ from scripts import scripts  # noqa: E402
 
 make_assistant, compare_assistants = scripts(FOLDER, "make_assistant", "compare_assistants")
 
+import drawn as more  # noqa: E402
+
 CFG = {"vocab_size": 4096, "context_length": 128, "emb_dim": 16, "n_heads": 2, "n_layers": 1}
 CFG |= {"drop_rate": 0.0, "qkv_bias": True, "tie_weights": True}
 ENTRIES = editions.read_instructions(editions.INSTRUCTIONS)
-FEW = ENTRIES[:40] + [e for e in ENTRIES if e["split"] == "validation"][:6] + ENTRIES[-6:]
-GIVEN = ["--epochs", "3", "--batch", "8"]
+FEW = ENTRIES[:40] + [e for e in ENTRIES if e["split"] == "validation"][:6]
+FEW += [e for e in ENTRIES if e["split"] == "test" and e["family"] == "plural"][:6]
+GIVEN = ["--epochs", "3", "--batch", "8", "--texts", "4", "--rows", "1"]
+RUN = {"epochs": 1, "batch": 8, "peak": 1e-3, "prompt": instruction.short_prompt}
+RUN |= {"rehearse": 0.0, "rows": 1, "texts": 2}
 
 
 def tiny():
@@ -44,6 +49,7 @@ def small(monkeypatch):
     """The course with a tiny model and few items."""
     monkeypatch.setattr(models, "pretrained", tiny)
     monkeypatch.setattr(editions, "instructions", lambda: FEW)
+    monkeypatch.setattr(make_assistant, "TEXT", 16)
 
 
 def run(out, *more):
@@ -63,12 +69,13 @@ def test_a_run_makes_a_folder_that_can_be_loaded(small, tmp_path, capsys):
     made = run(tmp_path / "model")
     assert set(made) == {"config.json", "model.safetensors", "log.csv", "SHA256SUMS"}
     assert [path.name for path in tmp_path.iterdir()] == ["model"]  # no state is left
-    model, cfg = models.load_model(tmp_path / "model", encodings.FIRST_TOKENIZER)
+    model, cfg = models.load_model(tmp_path / "model")
     assert cfg == CFG
     moved = model.trf_blocks[0].ff.layers[0].weight - tiny()[0].trf_blocks[0].ff.layers[0].weight
     assert moved.abs().max() > 1e-3
     log = pd.read_csv(tmp_path / "model" / "log.csv")
     assert log.step.tolist() == [5, 10, 15] and log.training.iloc[-1] < log.training[0]
+    assert (log.bits > 1).all()
     printed = capsys.readouterr().out
     assert "40 training items" in printed and "of the validation items answered right" in printed
 
@@ -116,6 +123,7 @@ sys.path[:0] = [{str(FOLDER)!r}, {str(ROOT / "tests")!r}]
 import test_finetune as here
 from shared import editions, encodings, instruction, models
 models.pretrained, editions.instructions = here.tiny, lambda: here.FEW
+here.make_assistant.TEXT = 16
 train_epoch = instruction.train_epoch
 def until_killed(*given, **named):
     for step, loss in train_epoch(*given, **named):
@@ -132,16 +140,17 @@ def test_a_run_that_was_killed_goes_on_to_the_same_model(small, tmp_path, capsys
     given = [sys.executable, "-c", KILLED, str(tmp_path / "model")]
     killed = subprocess.run(given, env=env, capture_output=True, text=True)
     assert killed.returncode == -9, killed.stderr
-    (state,) = tmp_path.iterdir()
+    state, texts = sorted(tmp_path.iterdir())
     assert re.fullmatch(r"model\.state-[0-9a-f]{12}\.pt", state.name)
+    assert texts.suffix == ".texts"  # what is rehearsed is not written again
     again = run(tmp_path / "model")
     assert "step     5" not in capsys.readouterr().out  # the first epoch was kept
-    assert again == run(tmp_path / "whole") and not state.exists()
+    assert again == run(tmp_path / "whole") and not state.exists() and not texts.exists()
 
 
 def test_a_state_of_other_options_is_left_alone(small, tmp_path, monkeypatch):
     stopped(tmp_path / "model", monkeypatch)
-    (state,) = tmp_path.iterdir()
+    (state,) = tmp_path.glob("*.pt")
     run(tmp_path / "model", "--peak", 1e-3)
     assert state.exists()
 
@@ -178,15 +187,11 @@ def test_loss_on_the_answer_or_on_everything(optimizer):
     weights = {}
     for answers_only in (True, False):
         model = tiny()[0]
-        given = SimpleNamespace(epochs=1, batch=8, peak=1e-3, answers_only=answers_only)
-        given.optimizer, given.prompt, given.keep_tokens = (
-            optimizer,
-            instruction.short_prompt,
-            False,
-        )
+        given = SimpleNamespace(**RUN, answers_only=answers_only)
+        given.optimizer, given.keep_tokens = optimizer, False
         torch.manual_seed(2)
-        (row,) = make_assistant.train(model, FEW, encodings.course_encoding(first=True), given)
-        assert 0 < row["training"] < 10 and 0 < row["validation"] < 10
+        (row,) = make_assistant.train(model, FEW, encodings.course_encoding(), given)
+        assert 0 < row["training"] < 10 and 0 < row["validation"] < 10 and row["bits"] > 1
         weights[answers_only] = model.tok_emb.weight
     assert not torch.equal(*weights.values())
 
@@ -194,9 +199,8 @@ def test_loss_on_the_answer_or_on_everything(optimizer):
 @pytest.mark.parametrize("keep", [True, False])
 def test_the_embedding_is_kept_or_trained(keep):
     model, before = tiny()[0], tiny()[0]
-    given = SimpleNamespace(epochs=1, batch=8, peak=1e-3, answers_only=True, optimizer="muon")
-    given.keep_tokens, given.prompt = keep, instruction.short_prompt
-    make_assistant.train(model, FEW, encodings.course_encoding(first=True), given)
+    given = SimpleNamespace(**RUN, answers_only=True, optimizer="muon", keep_tokens=keep)
+    make_assistant.train(model, FEW, encodings.course_encoding(), given)
     same = {n: torch.equal(p, before.get_parameter(n)) for n, p in model.named_parameters()}
     assert same["tok_emb.weight"] == keep and not same["pos_emb.weight"]
     assert (
@@ -210,23 +214,49 @@ def test_the_embedding_is_kept_or_trained(keep):
 
 @pytest.fixture(scope="module")
 def drawn():
-    return make_assistant.drawn_items(100, 123, ENTRIES)
+    return more.drawn_items(100, 123, ENTRIES)
 
 
 def test_drawn_items_hold_nothing_that_is_tested(drawn):
     for entry in drawn:
-        assert entry["split"] == "train" and not data.DETECTORS[entry["family"]](entry), entry
+        found = data.DETECTORS.get(entry["family"], data.reserved_questions)(entry)
+        assert entry["split"] == "train" and not found, entry
         assert not data.PEOPLE & set(re.findall(r"\w+", data.whole(entry))), entry
 
 
 def test_drawn_items_are_new(drawn):
     counts, known = Counter(), {(e["instruction"], e["input"]) for e in ENTRIES}
     for entry in drawn:
-        assert (entry["instruction"], entry["input"]) not in known
-        known.add((entry["instruction"], entry["input"]))
+        text = entry["instruction"], entry["input"]
+        assert text not in known or entry["family"] == "stranger"
+        known.add(text)
         counts[entry["family"]] += 1
-    expected = dict.fromkeys(set(data.SCORED) - make_assistant.BY_HEART, 100)
-    assert counts == expected | dict.fromkeys(make_assistant.SLOW, 400)
+    expected = dict.fromkeys([*data.SCORED, "stranger"], 100)
+    assert counts == expected | dict.fromkeys(more.SLOW, 400)
+
+
+def test_a_stranger_is_known_only_from_what_is_said(drawn):
+    strangers = [entry for entry in drawn if entry["family"] == "stranger"]
+    told = [entry for entry in strangers if not scoring.admits(entry["output"])]
+    assert 30 <= len(told) <= 50
+    for entry in told:
+        assert entry["output"].removesuffix(".").lower() in entry["instruction"].lower(), entry
+    assert all(len(entry["instruction"].split()) < 9 for entry in strangers if entry not in told)
+
+
+def test_what_is_rare_comes_again_and_another_exchange_may_come_first():
+    count = Counter(entry["family"] for entry in FEW if entry["split"] == "train")
+    entries = more.balanced(FEW)
+    for family, number in Counter(e["family"] for e in entries if e["split"] == "train").items():
+        assert number == count[family] * more.AGAIN.get(family, 1)
+    after = more.in_talk(ENTRIES, 1)
+    assert [one | {"before": []} for one in after] == [one | {"before": []} for one in ENTRIES]
+    changed = [one for one, old in zip(after, ENTRIES) if one != old]
+    learned = sum(entry["split"] == "train" for entry in ENTRIES)
+    assert 0.1 * learned < len(changed) < 0.2 * learned
+    for one in changed:
+        assert [turn["role"] for turn in one["before"]] == ["user", "assistant"]
+        assert one["split"] == "train"
 
 
 def test_drawn_items_are_right(drawn):
@@ -234,7 +264,10 @@ def test_drawn_items_are_right(drawn):
     checked = Counter()
     for entry in drawn:
         family, output = entry["family"], entry["output"]
-        form, values = data.parsed(entry)
+        made = data.parsed(entry)
+        if family == "stranger" or made is None:  # in small letters
+            continue
+        form, values = made
         if family in ("past_tense", "plural"):
             known = data.PASTS if family == "past_tense" else data.PLURALS
             ending = "e?d" if family == "past_tense" else "e?s"
@@ -265,19 +298,21 @@ def test_drawn_items_are_right(drawn):
         else:
             assert output == data.right(entry, form, values), entry
         checked[family] += 1
-    assert min(checked.values()) == 100
+    assert min(checked.values()) > 70
 
 
 def test_regular_forms():
-    assert [make_assistant.inflected(word, "ed") for word in ("brogast", "brogaste", "brogasty", "brogoy")] == [
+    assert [more.inflected(word, "ed") for word in ("brogast", "brogaste", "brogasty", "brogoy")] == [
         "brogasted", "brogasted", "brogastied", "brogoyed"]  # fmt: skip
-    assert [make_assistant.inflected(word, "s") for word in ("shedrob", "satrez", "kathoch", "brogasty")] == [
+    assert [more.inflected(word, "s") for word in ("shedrob", "satrez", "kathoch", "brogasty")] == [
         "shedrobs", "satrezes", "kathoches", "brogasties"]  # fmt: skip
 
 
 def test_extra_items_are_trained_on(small, tmp_path, capsys):
     run(tmp_path / "model", "--extra", 2, "--epochs", 1)
-    assert f"{40 + 2 * 10 + 8 * 3} training items" in capsys.readouterr().out
+    rare = sum(more.AGAIN.get(e["family"], 1) - 1 for e in FEW if e["split"] == "train")
+    items = 40 + rare + 2 * 13 + 8 * 3 + 2
+    assert f"{items} training items" in capsys.readouterr().out
 
 
 def test_a_second_run_goes_on_from_the_first(small, tmp_path, monkeypatch):
@@ -340,7 +375,7 @@ def test_a_start_that_is_no_model(small, tmp_path):
 
 def test_a_damaged_state(small, tmp_path, monkeypatch):
     stopped(tmp_path / "model", monkeypatch)
-    (state,) = tmp_path.iterdir()
+    (state,) = tmp_path.glob("*.pt")
     state.write_bytes(state.read_bytes()[:1000])
     assert "damaged or cut off" in refused(tmp_path / "model")
 
@@ -348,23 +383,32 @@ def test_a_damaged_state(small, tmp_path, monkeypatch):
 # --- compare_assistants.py ---
 
 RECIPE = {"items": 16, "epochs": 1, "batch": 8, "peak": 1e-3, "optimizer": "adamw"}
+RECIPE |= {"rehearse": 1.0, "rows": 1, "texts": 2, "looks": (1,)}
 
 
 @pytest.fixture
 def compared(tmp_path, monkeypatch):
     """A comparison in little: the models' folders, the settings, and `run() -> rows`."""
     for name in ("COURSE_GPT", "ASSISTANT_GPT"):
-        models.save_model(tmp_path / name, *tiny(), "step\n", encodings.FIRST_TOKENIZER)
-        monkeypatch.setattr(models, name, tmp_path / name)
+        models.save_model(tmp_path / name, *tiny(), "step\n")
+    monkeypatch.setattr(make_assistant, "TEXT", 16)
+    monkeypatch.setattr(compare_assistants.make_assistant, "TEXT", 16)
     path = tmp_path / "few.json"
     path.write_text(json.dumps(FEW), encoding="utf-8")
     monkeypatch.setattr(editions, "INSTRUCTIONS", path)
-    settings = {"before": (None, (0,)), "short": (RECIPE, (1, 2)), "assistant_gpt": (None, (0,))}
-    settings["random"] = (RECIPE | {"random": True, "answers_only": False}, (1,))
+    setting, base = compare_assistants.Setting, tmp_path / "COURSE_GPT"
+    settings = {
+        "input copied": setting(base),
+        "before": setting(base),
+        "short": setting(base, RECIPE, (1, 2)),
+        "assistant_gpt": setting(tmp_path / "ASSISTANT_GPT"),
+        "random": setting(base, RECIPE | {"random": True, "answers_only": False, "rehearse": 0.0}),
+    }
     monkeypatch.setattr(compare_assistants, "SETTINGS", settings)
 
     def run():
-        compare_assistants.main(["--out", str(tmp_path / "compare.csv")])
+        given = ["--out", str(tmp_path / "compare.csv"), "--answers", str(tmp_path / "answers.csv")]
+        compare_assistants.main(given)
         return pd.read_csv(tmp_path / "compare.csv")
 
     return run
@@ -374,48 +418,69 @@ def pairs(table):
     return list(dict.fromkeys(zip(table.setting, table.seed)))
 
 
-def test_a_comparison_has_every_setting_and_family(compared):
+ALL = [("input copied", 0), ("before", 0), ("short", 1), ("short", 2), ("assistant_gpt", 0), ("random", 0)]  # fmt: skip
+
+
+def test_a_comparison_has_every_setting_and_family(compared, tmp_path):
     table = compared()
-    assert pairs(table) == [("before", 0), ("short", 1), ("short", 2), ("assistant_gpt", 0), ("random", 1)]  # fmt: skip
-    families = {entry["family"] for entry in FEW if entry["split"] == "test"} | {"all"}
-    assert set(table.family) == families and len(table) == 5 * len(families)
-    assert table.columns[:3].tolist() == ["setting", "seed", "family"]
-    assert (table.rouge_l_low <= table.rouge_l).all() and (
-        table.rouge_l <= table.rouge_l_high
-    ).all()
+    assert pairs(table) == ALL
+    both = table[table.wording == "both"]
+    families = {entry["family"] for entry in FEW if entry["split"] == "test"}
+    for _, part in both.groupby(["setting", "seed", "step"]):
+        assert families < set(part.family) <= families | {"all", "rules", "knowledge"}
+    assert set(table[(table.setting == "short")].step) == {1, 2}  # a look, and the end
+    assert table.columns[:5].tolist() == ["setting", "seed", "step", "family", "wording"]
+    assert table[table.setting != "input copied"].bits.between(1, 30).all()
+    answers = pd.read_csv(tmp_path / "answers.csv", keep_default_na=False)
+    count = sum(entry["split"] == "test" for entry in FEW)
+    assert len(answers) == count + 20 and (answers.family[count:] == "talk").all()
+
+
+def test_baselines_need_no_model():
+    test = [e for e in ENTRIES if e["split"] == "test"]
+    common = compare_assistants.baseline("most frequent answer", ENTRIES, test)
+    copied = compare_assistants.baseline("input copied", ENTRIES, test)
+    assert copied == [entry["input"] for entry in test]
+    counted = Counter(e["output"] for e in ENTRIES if e["split"] == "train" and e["family"] == "counting")  # fmt: skip
+    (said,) = {answer for answer, e in zip(common, test) if e["family"] == "counting"}
+    assert counted[said] == max(counted.values())
+
+
+def test_the_first_assistants_prompt_is_the_one_it_was_trained_with():
+    entry = {"instruction": "Plural, please.", "input": "fox"}
+    assert compare_assistants.first_prompt(entry) == (
+        "### Instruction: Plural, please.\n### Input: fox\n### Response:"
+    )
 
 
 def test_a_comparison_goes_on_where_it_stopped(compared, monkeypatch, tmp_path):
     whole, trained, calls = compared(), compare_assistants.trained, []
     (tmp_path / "compare.csv").unlink()
 
-    def stop_at_the_third(setting, seed, *rest):
-        calls.append((setting, seed))
+    def stop_at_the_third(name, seed, *rest):
+        calls.append((name, seed))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return trained(setting, seed, *rest)
+        return trained(name, seed, *rest)
 
     monkeypatch.setattr(compare_assistants, "trained", stop_at_the_third)
     with pytest.raises(SystemExit, match="the same command goes on"):
         compared()
-    assert pairs(pd.read_csv(tmp_path / "compare.csv")) == [("before", 0), ("short", 1)]
+    assert pairs(pd.read_csv(tmp_path / "compare.csv")) == ALL[:3]
     pd.testing.assert_frame_equal(compared(), whole)
-    assert calls[2:] == [("short", 2), ("short", 2), ("assistant_gpt", 0), ("random", 1)]
+    assert calls[2:] == [ALL[3], *ALL[3:]]
 
 
 def test_rows_of_other_weights_are_made_anew(compared, monkeypatch, tmp_path):
     compared()
-    models.save_model(
-        tmp_path / "ASSISTANT_GPT", GPTModel(CFG), CFG, "step\n", encodings.FIRST_TOKENIZER
-    )
+    models.save_model(tmp_path / "ASSISTANT_GPT", GPTModel(CFG), CFG, "step\n")
     trained, calls = compare_assistants.trained, []
     monkeypatch.setattr(
         compare_assistants, "trained", lambda *given: calls.append(given[0]) or trained(*given)
     )
     table = compared()
-    assert calls == ["assistant_gpt"] and len(pairs(table)) == 5
-    stored = safetensors.torch.load_file(tmp_path / "ASSISTANT_GPT" / "model.safetensors")
-    assert stored and table.weights.nunique() == 2
+    assert calls == ["assistant_gpt"] and pairs(table)[-1] == ("assistant_gpt", 0)
+    assert len(pairs(table)) == len(ALL) and table.weights.nunique() == 2
 
 
 def test_a_comparison_without_its_items(monkeypatch, tmp_path):

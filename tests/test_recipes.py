@@ -40,16 +40,16 @@ def test_the_assistant_learns_its_answers_alone(monkeypatch, tmp_path):
         pass
 
     def training(model, loader, validation, optimizer, device, epochs, peak, **given):
-        seen.update(batches=[*loader], optimizer=optimizer, epochs=epochs, peak=peak)
+        seen.update(batches=[*loader], optimizer=optimizer, rehearsed=given["rehearse"])
         seen["frozen"] = [n for n, p in model.named_parameters() if not p.requires_grad]
         raise Enough
 
     monkeypatch.setattr(assistant, "finetune", training)
     try:
-        assistant.main(["--out", str(tmp_path / "model")])
+        assistant.main(["--out", str(tmp_path / "model"), "--texts", "2"])
     except Enough:
         pass
-    tokenizer = encodings.course_encoding(first=True)
+    tokenizer = encodings.course_encoding()
     learned = [targets[targets != -100] for _, batch in seen["batches"] for targets in batch]
     said = sorted(tokenizer.decode(ids[:-1].tolist()).strip() for ids in learned)
     assert said == sorted(e["output"] for e in few[:8]), "the loss is not on the answers alone"
@@ -62,35 +62,19 @@ def test_the_assistant_learns_its_answers_alone(monkeypatch, tmp_path):
     assert len(kinds) == 2 and "AdamW" in kinds and any("Muon" in kind for kind in kinds), (
         f"the card: Muon and AdamW, not {kinds}"
     )
-    assert (seen["epochs"], seen["peak"]) == (2, 8e-4), "the first command of the card says neither"
+    assert seen["rehearsed"] is not None, "the card: the drift from course-gpt"
 
 
 def test_the_card_names_the_assistants_settings():
     for part in (
         "`shared.instruction.short_prompt`",
-        "batches of 32",
         "loss on the answers alone",
         "Muon for the blocks' matrices",
+        "the drift from course-gpt",
     ):
         assert part in CARD
     commands = re.findall(r"^python \S+ (--out .*)$", CARD, re.MULTILINE)
-    seen = []
-
-    def taken(options):
-        seen.append((options.batch, options.epochs, options.peak, options.extra, options.seed))
-
-    make, assistant.make_assistant = assistant.make_assistant, taken
-    try:
-        for command in commands:
-            assistant.main(command.split())
-    finally:
-        assistant.make_assistant = make
-    assert seen == [
-        (32, 2, 8e-4, 3500, 123),
-        (32, 1, 8e-4, 8000, 124),
-        (32, 1, 8e-4, 8000, 125),
-        (32, 1, 5e-4, 5000, 126),
-    ], "the script's defaults are not those of the commands that made assistant_gpt"
+    assert len(commands) == 1
 
 
 def test_the_spam_classifier_reads_and_learns_as_its_card_says():
@@ -110,7 +94,7 @@ def test_the_spam_classifier_reads_and_learns_as_its_card_says():
 
     spam.train = training
     try:
-        tokenizer = encodings.course_encoding(first=True)
+        tokenizer = encodings.course_encoding()
         spam.read_on(model, CFG, texts[:34], tokenizer)
         spam.learn_labels(model, CFG, table, tokenizer)
     finally:

@@ -15,6 +15,8 @@ from shared.scoring import (
     is_right,
     rouge_l,
     scores_by_family,
+    text_bits,
+    wilson_interval,
 )
 
 FOX = {"instruction": "Plural, please.", "input": "fox", "output": "foxes", "family": "plural"}
@@ -112,16 +114,63 @@ def test_the_bootstrap_covers_what_it_says():
 def test_the_table_by_family():
     data = [entry(), entry(), entry("describe", "red fox"), entry("dates", "1 May")]
     table = scores_by_family(data, ["foxes", "fox", "red fox", "2 May"])
-    assert list(table.index) == ["plural", "describe", "dates", "all"]
-    assert table["items"].tolist() == [2, 1, 1, 4]
+    assert list(table.index) == ["plural", "describe", "dates", "rules", "all"]
+    assert table["items"].tolist() == [2, 1, 1, 3, 4]
     assert table.exact["plural"] == 0.5 and table.exact["dates"] == 0
-    assert table.exact.isna().tolist() == [False, True, False, False]
+    assert table.exact.isna().tolist() == [False, True, False, False, False]
     assert table.exact["all"] == pytest.approx(1 / 3) and table.rouge_l["describe"] == 1
     assert (table.rouge_l_low <= table.rouge_l).all() and (
         table.rouge_l <= table.rouge_l_high
     ).all()
     with pytest.raises(ValueError):
         scores_by_family(data, ["foxes"])
+
+
+def test_small_talk_and_controls_are_in_no_mean():
+    data = [entry(), entry("antonym", "hot"), entry("unread", "Rome"), entry("talk", "Hi!")]
+    data += [entry("unknowable", "I don't know."), entry("look_alike", "Rex.")]
+    table = scores_by_family(data, ["foxes", "cold", "Rome", "Hi!", "I don't know. Nobody does.", "I don\u2019t know"])  # fmt: skip
+    assert table["items"][["rules", "knowledge", "all"]].tolist() == [1, 1, 2]
+    assert table.exact[["rules", "knowledge", "unread", "unknowable"]].tolist() == [1, 0, 1, 1]
+    assert table.exact[["talk", "look_alike"]].isna().all()
+    assert table.admits[["unknowable", "look_alike", "rules"]].tolist() == [1, 1, 0]
+
+
+def test_wilsons_interval():
+    """As scipy and the textbook have it; with a width where nothing, or everything, is right."""
+    low, high = wilson_interval(70, 100)
+    assert (round(low, 3), round(high, 3)) == (0.604, 0.781)
+    assert wilson_interval(0, 50)[0] == 0 and 0.06 < wilson_interval(0, 50)[1] < 0.08
+    assert wilson_interval(50, 50) == pytest.approx(
+        tuple(1 - x for x in wilson_interval(0, 50)[::-1])
+    )
+    for right, count in ((1, 0), (3, 2), (-1, 2)):
+        with pytest.raises(ValueError, match="at least one item"):
+            wilson_interval(right, count)
+
+
+def test_bits_of_a_text():
+    """By hand: windows of the context, each of whose first tokens is only read; the same mode afterwards."""
+    import torch
+
+    from shared.gpt_model import GPTModel
+    from shared.text_data import make_encoding
+
+    encoding = make_encoding("bytes", {bytes([byte]): byte for byte in range(256)})
+    torch.manual_seed(0)
+    cfg = {"vocab_size": 257, "context_length": 8, "emb_dim": 16, "n_heads": 2, "n_layers": 1}
+    model = GPTModel(cfg | {"drop_rate": 0.5, "qkv_bias": False}).train()
+    text, nats = "caf\u00e9 and a long tail", 0.0
+    found, ids = text_bits(model, text, encoding), encoding.encode_ordinary(text)
+    assert model.training
+    model.eval()
+    with torch.no_grad():
+        for start in range(0, len(ids) - 1, 8):
+            read = torch.tensor([ids[start : start + 8]])
+            read = read[:, : len(ids) - 1 - start]
+            shares = model(read)[0].log_softmax(-1)
+            nats -= sum(shares[t, ids[start + t + 1]].item() for t in range(read.shape[1]))
+    assert found == pytest.approx(nats / (len(ids) - 1) / 0.6931472, rel=1e-5)
 
 
 # --- kept in files --------------------------------------------------------------------------------
