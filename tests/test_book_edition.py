@@ -87,8 +87,10 @@ def test_chapter_7_on_stand_ins_of_the_books_instructions(tmp_path, monkeypatch)
     digests = {"instruction-data.json": hashlib.sha256(content).hexdigest()}
     less = {
         "count=320": "count=48",
-        "// 30][:30]": "// 12][:12]",  # tasks that are answered again and again
-        "// 200][:200]": "// 40][:40]",  # of the course's own data, as in the course edition
+        "// 40)][:40]": "// 8)][:8]",  # tasks that are answered again and again
+        "count=200": "count=40",  # of the course's own data, as in the course edition
+        "model, 64, 96, end": "model, 8, 96, end",  # texts to rehearse
+        "texts.shape == (64, 96)": "texts.shape == (8, 96)",
     }
     printed = outputs_of_the_book_edition(
         "ch07", tmp_path, monkeypatch, digests, "course-gpt", less

@@ -74,7 +74,20 @@ def test_the_card_names_the_assistants_settings():
     ):
         assert part in CARD
     commands = re.findall(r"^python \S+ (--out .*)$", CARD, re.MULTILINE)
-    assert len(commands) == 1
+    seen = []
+
+    def taken(options):
+        seen.append((options.batch, options.epochs, options.peak, options.rehearse, options.seed))
+
+    make, assistant.make_assistant = assistant.make_assistant, taken
+    try:
+        for command in commands:
+            assistant.main(command.split())
+    finally:
+        assistant.make_assistant = make
+    assert seen == [(48, 3, 6e-4, 1.0, 123)], (
+        "the script's defaults are not those of the command that made assistant_gpt"
+    )
 
 
 def test_the_spam_classifier_reads_and_learns_as_its_card_says():

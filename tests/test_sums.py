@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from shared import scoring
 from shared.files import seal
 from tools import chapters
 
@@ -93,20 +94,25 @@ def test_assistants_scores_belong_together():
         known = table.dropna(subset=name)
         inside = known[name].between(known[f"{name}_low"], known[f"{name}_high"])
         assert wrong(known, inside) == [], f"{path}: {name} outside its interval"
-    known = table.dropna(subset="exact")
-    for (setting, seed), rows in known.groupby(["setting", "seed"]):
-        every, families = rows[rows.family == "all"].iloc[0], rows[rows.family != "all"]
-        right = (families.exact * families["items"]).round()
-        assert (families.exact * families["items"] - right).abs().max() < 0.01, (setting, seed)
-        assert right.sum() / families["items"].sum() == pytest.approx(every.exact, abs=1e-4), (
-            f"{path}: {setting}, seed {seed}: `exact` of all is not that of its families"
-        )
-    for (setting, seed), rows in table.groupby(["setting", "seed"]):
-        every, families = rows[rows.family == "all"].iloc[0], rows[rows.family != "all"]
-        mean = (families.rouge_l * families["items"]).sum() / families["items"].sum()
-        assert mean == pytest.approx(every.rouge_l, abs=2e-4), (
-            f"{path}: {setting}, seed {seed}: `rouge_l` of all is not that of its families"
-        )
+    table = table[table.wording == "both"]
+    groups = {"rules": [], "knowledge": [], "all": []}
+    for family in set(table.family) - set(groups):
+        if family not in {*scoring.APART, "talk", "look_alike"}:
+            groups["all"].append(family)
+            groups.setdefault(scoring.group_of(family), []).append(family)
+    for (setting, seed, step), rows in table.groupby(["setting", "seed", "step"]):
+        rows = rows.set_index("family")
+        for group in ("rules", "knowledge", "all"):
+            every, families = rows.loc[group], rows.loc[groups[group]]
+            for score in ("exact", "rouge_l"):
+                known = families.dropna(subset=score)
+                if score == "exact":
+                    right = (known.exact * known["items"]).round()
+                    assert (known.exact * known["items"] - right).abs().max() < 0.01, (setting, seed)  # fmt: skip
+                mean = (known[score] * known["items"]).sum() / known["items"].sum()
+                assert mean == pytest.approx(every[score], abs=2e-4), (
+                    f"{path}: {setting}, seed {seed}, step {step}: `{score}` of {group} is not that of its families"
+                )
 
 
 def test_ratios_are_ratios():
