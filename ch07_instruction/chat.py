@@ -31,7 +31,7 @@ def answer(talk, line: str) -> None:
     """Print the answer piece by piece, up to its end or to Ctrl-C. ValueError, before anything is printed, if there can
     be none."""
     try:
-        for piece in talk.say(texts.unbroken(line, "the task")):
+        for piece in talk.say(texts.unbroken(line, "the task").strip()):
             print(piece, end="", flush=True)
         print()
     except KeyboardInterrupt:

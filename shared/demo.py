@@ -75,7 +75,7 @@ class Talk:
                 yield piece
         finally:
             if said:
-                asked = {"role": "user", "content": message}
+                asked = {"role": "user", "content": message.strip()}
                 self.turns += [asked, {"role": "assistant", "content": said}]
 
 

@@ -265,7 +265,7 @@ def test_drawn_items_are_right(drawn):
     for entry in drawn:
         family, output = entry["family"], entry["output"]
         made = data.parsed(entry)
-        if family == "stranger" or made is None:  # in small letters
+        if family == "stranger" or made is None or entry["instruction"][0].islower():
             continue
         form, values = made
         if family in ("past_tense", "plural"):
