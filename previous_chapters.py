@@ -5,7 +5,7 @@ It knows the names of all chapters. In a chapter's own folder Python finds the s
 
 import importlib
 
-TOPICS = "pytorch intro text_data attention gpt_model pretraining training classification instruction lora".split()
+TOPICS = "pytorch intro text_data attention gpt_model pretraining training classification instruction lora preference".split()
 
 
 def __getattr__(name):

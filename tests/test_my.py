@@ -265,7 +265,12 @@ def place_faults(path):
                 continue
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 name = node.value
-                if "." in name.strip("./") and "\n" not in name and (path.parent / name).exists():
+                if (
+                    "." in name.strip("./")
+                    and len(name) < 200
+                    and "\n" not in name
+                    and (path.parent / name).exists()
+                ):
                     yield f"{path.name}, {id}: the file {name!r}"
             elif isinstance(node, ast.Import | ast.ImportFrom):
                 names = (
