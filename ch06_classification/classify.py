@@ -22,7 +22,7 @@ from shared.classification import spam_probability
 
 def read(text: str, model, cfg: dict) -> tuple[str, float]:
     """The label of a message and its probability of spam. ValueError if it is empty or too long."""
-    tokenizer = encodings.course_encoding(first=True)
+    tokenizer = encodings.course_encoding()
     p = spam_probability(text, model, tokenizer, "cpu", pad_token_id=tokenizer.eot_token)
     return cfg["classes"][p >= cfg["threshold"]], p
 

@@ -4,7 +4,6 @@ Edit the notebook, not this file; the comments below name the notebook's cells.
 """
 
 import itertools
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -12,25 +11,24 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import Dataset, Sampler
 
-from shared import checkpoints, texts
+from shared import texts
 from shared.finite import checked_loss, finite, finite_logits, same_length, whole_number
 from shared.gpt_model import GPTModel
 from shared.guards import check_ids, evaluation_mode
 from shared.pretraining import (
-    load_checkpoint,
     plot_losses,
-    save_checkpoint,
 )
 
-__all__ = ["CLASSES", "read_messages", "create_balanced_dataset", "random_split",
-    "SpamDataset", "BatchesByLength", "classifier_from", "last_real_token",
-    "message_logits", "train_only", "calc_class_loss_batch", "loader_logits",
-    "calc_accuracy_loader", "calc_class_loss_loader", "balanced_class_weights",
-    "train_step", "train_classifier_simple", "plot_values", "confusion_matrix",
-    "scores", "choose_threshold", "spam_probability", "classify_review"]  # fmt: skip
+__all__ = ["CLASSES", "read_messages", "average_precision", "create_balanced_dataset",
+    "random_split", "SpamDataset", "BatchesByLength", "classifier_from",
+    "last_real_token", "message_logits", "train_only", "calc_class_loss_batch",
+    "loader_logits", "calc_accuracy_loader", "calc_class_loss_loader",
+    "balanced_class_weights", "train_step", "train_classifier_simple", "plot_values",
+    "confusion_matrix", "scores", "choose_threshold", "spam_probability",
+    "classify_review"]  # fmt: skip
 
 
-# ch06.ipynb: read-messages
+# ch06.ipynb: 68f37415
 CLASSES = {"ham": 0, "spam": 1, "0": 0, "1": 1}
 
 
@@ -45,7 +43,17 @@ def read_messages(source):
     return table.assign(label=table["label"].astype(str).map(CLASSES).astype(int))
 
 
-# ch06.ipynb: create-balanced-dataset
+# ch06.ipynb: 4d64c5d5
+def average_precision(labels, scores, counts=None):
+    """The mean, over spam messages, of the share of spam among all that score as high: `(N,), (N,) -> ()`."""
+    as_high = (finite(scores, "a score") >= scores[:, None]).float()  # (N, N)
+    counts = torch.ones(len(scores)) if counts is None else counts  # of D draws: (D, N) -> (D,)
+    spam = counts * labels
+    precision = spam @ as_high.T / (counts @ as_high.T).clamp(min=1)
+    return (precision * spam).sum(dim=-1) / spam.sum(dim=-1)
+
+
+# ch06.ipynb: 01fd587b
 def create_balanced_dataset(df):
     """As many messages of each class as the smaller class has; the others are drawn at random."""
     df = read_messages(df)
@@ -54,7 +62,7 @@ def create_balanced_dataset(df):
     return pd.concat([c if len(c) == count else c.sample(count, random_state=123) for c in classes])
 
 
-# ch06.ipynb: random-split
+# ch06.ipynb: ff13ef5a
 def random_split(df, train_frac, validation_frac):
     """Training, validation and test messages, drawn at random; equal texts stay together in one part."""
     if not (train_frac > 0 and validation_frac >= 0 and train_frac + validation_frac < 1):
@@ -70,7 +78,7 @@ def random_split(df, train_frac, validation_frac):
     return df[:first], df[first:second], df[second:]
 
 
-# ch06.ipynb: spam-dataset
+# ch06.ipynb: 210caa59
 class SpamDataset(Dataset):
     """Messages as IDs of one length, `(T,)`, with their labels, `()`: cut or padded at the end.
 
@@ -96,7 +104,7 @@ class SpamDataset(Dataset):
         return len(self.data)
 
 
-# ch06.ipynb: batches-by-length
+# ch06.ipynb: 80db135c
 class BatchesByLength(Sampler):
     """For a DataLoader's batch_sampler: messages of like length together, the batches in random order."""
 
@@ -112,7 +120,7 @@ class BatchesByLength(Sampler):
         return -(-len(self.lengths) // self.batch_size)
 
 
-# ch06.ipynb: classifier-from
+# ch06.ipynb: ede79044
 def classifier_from(model, cfg, num_classes=2):
     """A copy of a GPT with a new head, `(B, T) -> (B, T, num_classes)`; its embedding is shared no more."""
     classifier = GPTModel(cfg | {"tie_weights": False})
@@ -121,7 +129,7 @@ def classifier_from(model, cfg, num_classes=2):
     return classifier
 
 
-# ch06.ipynb: last-real-token
+# ch06.ipynb: db1b2095
 def last_real_token(input_batch, pad_token_id):
     """The place of each message's last token that is not padding: `(B, T) -> (B,)`; ValueError if none."""
     places = torch.arange(input_batch.shape[1], device=input_batch.device)
@@ -131,7 +139,7 @@ def last_real_token(input_batch, pad_token_id):
     return last
 
 
-# ch06.ipynb: message-logits
+# ch06.ipynb: fdd1b489
 def message_logits(input_batch, model, device, pad_token_id=50256):
     """Logits at each message's last real token, `(B, T) -> (B, classes)`; ValueError for unfit IDs."""
     input_batch = input_batch.to(device)
@@ -144,7 +152,7 @@ def message_logits(input_batch, model, device, pad_token_id=50256):
     return finite_logits(logits[torch.arange(len(last)), last]).float()
 
 
-# ch06.ipynb: train-only
+# ch06.ipynb: f81fc56a
 def train_only(model, part):
     """Freeze all but the "head", or the "last block" (with final norm and head); "all" freezes nothing."""
     tail = [model.trf_blocks[-1], model.final_norm, model.out_head]
@@ -156,7 +164,7 @@ def train_only(model, part):
         trained.requires_grad_(True)
 
 
-# ch06.ipynb: calc-class-loss-batch
+# ch06.ipynb: 16200efb
 def calc_class_loss_batch(input_batch, target_batch, model, device, pad_token_id=50256,
                           *, class_weights=None):  # fmt: skip
     """Cross-entropy of an average message, each times the weight of its class: `(B, T), (B,) -> ()`."""
@@ -167,11 +175,11 @@ def calc_class_loss_batch(input_batch, target_batch, model, device, pad_token_id
     return checked_loss((losses * weights).mean())
 
 
-# ch06.ipynb: loader-logits
+# ch06.ipynb: 27790a49
 @torch.no_grad()
 def loader_logits(data_loader, model, device, num_batches=None, pad_token_id=50256):
     """Labels `(N,)` and logits `(N, classes)` of a loader's messages, or of its first batches."""
-    with evaluation_mode(model):
+    with evaluation_mode(model), torch.random.fork_rng(devices=[]):  # a loader draws, too
         batches = itertools.islice(data_loader, num_batches)
         found = [(y, message_logits(x, model, device, pad_token_id).cpu()) for x, y in batches]
     if not found:
@@ -179,7 +187,7 @@ def loader_logits(data_loader, model, device, num_batches=None, pad_token_id=502
     return tuple(map(torch.cat, zip(*found)))
 
 
-# ch06.ipynb: calc-accuracy-loader
+# ch06.ipynb: 2e8fcd8b
 def calc_accuracy_loader(data_loader, model, device, num_batches=None, pad_token_id=50256):
     """The share of a loader's messages, or of those in its first batches, that the model gets right."""
     labels, logits = loader_logits(data_loader, model, device, num_batches, pad_token_id)
@@ -192,14 +200,14 @@ def calc_class_loss_loader(data_loader, model, device, num_batches=None, pad_tok
     return F.cross_entropy(logits, labels).item()
 
 
-# ch06.ipynb: balanced-class-weights
+# ch06.ipynb: ec463b2d
 def balanced_class_weights(labels):
     """A weight for each class, the larger the rarer it is; over all messages they average 1: `(N,) -> (2,)`."""
     counts = torch.as_tensor(labels).bincount(minlength=2)
     return finite(len(labels) / (2 * counts), "the weight of a class", "it has no message")
 
 
-# ch06.ipynb: train-step
+# ch06.ipynb: 6db58819
 def train_step(batch, model, optimizer, device, pad_token_id=50256, class_weights=None, rate=None):
     """Move the weights once, by a batch's gradients, together at most 1 long; `rate`: the learning rate."""
     model.train()
@@ -212,35 +220,30 @@ def train_step(batch, model, optimizer, device, pad_token_id=50256, class_weight
     optimizer.step()
 
 
-# ch06.ipynb: train-classifier-simple
+# ch06.ipynb: 741982b0
 def train_classifier_simple(model, train_loader, val_loader, optimizer, device, num_epochs, eval_freq,
-        eval_iter, *, pad_token_id=50256, class_weights=None, rate_at=None, checkpoint=None):  # fmt: skip
+        eval_iter, *, pad_token_id=50256, class_weights=None, rate_at=None):  # fmt: skip
     """Train. Lists: training and validation losses, then accuracies; last the number of messages seen."""
-    log = {"losses": [], "accuracies": [], "seen": 0, "steps": 0, "epochs": 0}
-    run = checkpoint and checkpoints.identity(model, train_loader, val_loader, optimizer, checkpoint, epochs=num_epochs,
-        every=[eval_freq, eval_iter], pad_token_id=pad_token_id, class_weights=class_weights, rate=rate_at)  # fmt: skip
-    if checkpoint and Path(checkpoint).exists():  # go on where the last epoch of this run ended
-        log = load_checkpoint(checkpoint, model, optimizer, run)
+    losses, accuracies, examples_seen, step = [], [], 0, 0
     both, few = (train_loader, val_loader), (model, device, eval_iter, pad_token_id)
-    for epoch in range(log["epochs"], num_epochs):
+    whole_number(eval_freq, "eval_freq")
+    for epoch in range(num_epochs):
         for batch in train_loader:
-            rate = rate_at(log["steps"]) if rate_at else None
+            rate = rate_at(step) if rate_at else None
             train_step(batch, model, optimizer, device, pad_token_id, class_weights, rate)
-            if log["steps"] % whole_number(eval_freq, "eval_freq") == 0:
-                log["losses"].append([calc_class_loss_loader(one, *few) for one in both])
+            examples_seen += len(batch[0])
+            if step % eval_freq == 0:
+                losses.append([calc_class_loss_loader(one, *few) for one in both])
                 line = "Ep {} (Step {:06d}): Train loss {:.3f}, Val loss {:.3f}"
-                print(line.format(epoch + 1, log["steps"], *log["losses"][-1]))
-            log |= {"steps": log["steps"] + 1, "seen": log["seen"] + len(batch[0])}
-        log["accuracies"].append([calc_accuracy_loader(one, *few) for one in both])
+                print(line.format(epoch + 1, step, *losses[-1]))
+            step += 1
+        accuracies.append([calc_accuracy_loader(one, *few) for one in both])
         line = "Training accuracy: {:.2%} | Validation accuracy: {:.2%}"
-        print(line.format(*log["accuracies"][-1]))
-        log["epochs"] += 1
-        if checkpoint:
-            save_checkpoint(checkpoint, model, optimizer, **log | {"run": run})
-    return *map(list, zip(*log["losses"])), *map(list, zip(*log["accuracies"])), log["seen"]
+        print(line.format(*accuracies[-1]))
+    return *map(list, zip(*losses)), *map(list, zip(*accuracies)), examples_seen
 
 
-# ch06.ipynb: plot-values
+# ch06.ipynb: b4a3299c
 def plot_values(epochs_seen, examples_seen, train_values, val_values, label="loss"):
     """A figure of training and validation values against epochs (below) and messages seen (above)."""
     fig = plot_losses(epochs_seen, examples_seen, train_values, val_values)
@@ -249,7 +252,7 @@ def plot_values(epochs_seen, examples_seen, train_values, val_values, label="los
     return fig
 
 
-# ch06.ipynb: confusion-matrix
+# ch06.ipynb: 78759b2c
 def confusion_matrix(labels, predicted):
     """How often class i was taken for class j, `(N,), (N,) -> (2, 2)`: a row for each true class."""
     same_length(labels, predicted)
@@ -267,28 +270,23 @@ def scores(labels, predicted):
     }
 
 
-# ch06.ipynb: choose-threshold
+# ch06.ipynb: f2511db6
 def choose_threshold(labels, probabilities):
     """The threshold with the highest F1 on these messages (not the test's!): `(N,), (N,) -> float`."""
-    values = (
-        finite(probabilities, "a probability").double().unique()
-    )  # sorted; thresholds lie between two of them
-    candidates = [0.5, *((values[1:] + values[:-1]) / 2).tolist()]
+    values = finite(probabilities, "a probability").double().unique()  # sorted
+    candidates = [0.5, *((values[1:] + values[:-1]) / 2).tolist()]  # between two of them
     F1 = {t: scores(labels, (probabilities >= t).long())["F1"] for t in candidates}
     return max(candidates, key=lambda t: (F1[t], -abs(t - 0.5)))  # of equals the one nearest 0.5
 
 
-# ch06.ipynb: spam-probability
+# ch06.ipynb: ea6015f8
 def spam_probability(text, model, tokenizer, device, max_length=None, pad_token_id=50256):
     """How likely a message is spam, 0 to 1; cut where max_length says so. ValueError if empty or too long."""
     ids = tokenizer.encode_ordinary(text)[:max_length]
     texts.check_size(text, len(ids), model.pos_emb.num_embeddings)
     with evaluation_mode(model), torch.no_grad():
-        return (
-            message_logits(torch.tensor([ids]), model, device, pad_token_id)
-            .softmax(dim=-1)[0, 1]
-            .item()
-        )
+        logits = message_logits(torch.tensor([ids]), model, device, pad_token_id)
+    return logits.softmax(dim=-1)[0, 1].item()
 
 
 def classify_review(text, model, tokenizer, device, max_length=None, pad_token_id=50256,

@@ -55,7 +55,7 @@ def spam_probability(message: str) -> float:
     ValueError for a message that is empty or too long, or where the model is damaged.
     """
     model, _ = _kept(models.classifier, "course-gpt")
-    encoding, device = encodings.course_encoding(first=True), torch.device("cpu")
+    encoding, device = encodings.course_encoding(), torch.device("cpu")
     pad = encoding.eot_token
     return classification.spam_probability(message, model, encoding, device, pad_token_id=pad)
 

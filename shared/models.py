@@ -26,7 +26,7 @@ from shared.network import answers_in_time, why
 from shared.pretraining import gpt2_config, load_weights_into_gpt
 
 COURSE_GPT = editions.ROOT / "ch05_pretraining" / "course_gpt"
-FIRST_GPT = COURSE_GPT.with_name("first_gpt")  # which spam_gpt and assistant_gpt began as
+FIRST_GPT = COURSE_GPT.with_name("first_gpt")  # which assistant_gpt began as
 SPAM_GPT = editions.ROOT / "ch06_classification" / "spam_gpt"
 ASSISTANT_GPT = editions.ROOT / "ch07_instruction" / "assistant_gpt"
 ANSWER = 10  # seconds that the Hub has to answer at all
@@ -52,11 +52,11 @@ def pretrained(first: bool = False):
 def classifier():
     """The spam classifier of chapter 6, in float32 and ready to use (dropout off), and its configuration.
 
-    Whatever COURSE_MODEL says it is the course's own, and its tokenizer is `course_encoding(first=True)`. Logits `(B, T, 2)`
-    are read at a message's last token. The configuration has `classes`, ["ham", "spam"], and `threshold`: from
+    Whatever COURSE_MODEL says it is the course's own, and its tokenizer is `course_encoding()`. Logits `(B, T, 2)` are
+    read at a message's last token. The configuration has `classes`, ["ham", "spam"], and `threshold`: from
     that probability of spam on a message counts as spam. Raises ValueError where the stored model is damaged.
     """
-    cfg, weights = _stored(SPAM_GPT, encodings.FIRST_TOKENIZER)
+    cfg, weights = _stored(SPAM_GPT, encodings.COURSE_TOKENIZER)
     model = GPTModel({key: cfg[key] for key in cfg if key not in ("classes", "threshold")})
     model.out_head = nn.Linear(cfg["emb_dim"], len(cfg["classes"]))
     return filled(model, weights, SPAM_GPT), cfg

@@ -12,6 +12,7 @@ from shared import editions
 from shared.classification import (
     BatchesByLength,
     SpamDataset,
+    average_precision,
     balanced_class_weights,
     calc_accuracy_loader,
     calc_class_loss_batch,
@@ -299,6 +300,21 @@ def test_scores_are_scikit_learns():
     assert nothing["F1"] == nothing["recall"] == 0 and nothing["precision"] != nothing["precision"]
 
 
+def test_average_precision_is_scikit_learns_ties_and_draws_included():
+    generator = torch.Generator().manual_seed(0)
+    for decimals in (1, 6):  # with many equal scores, and with hardly any
+        labels = (torch.rand(80, generator=generator) < 0.2).long()
+        found = (labels + 2 * torch.rand(80, generator=generator)).round(decimals=decimals)
+        want = sk.average_precision_score(labels, found)
+        assert average_precision(labels, found).item() == pytest.approx(want, abs=1e-5)
+        drawn = torch.randint(80, (3, 80), generator=generator)
+        counts = torch.stack([row.bincount(minlength=80) for row in drawn]).float()
+        want = [sk.average_precision_score(labels[row], found[row]) for row in drawn]
+        assert average_precision(labels, found, counts).tolist() == pytest.approx(want, abs=1e-5)
+    with pytest.raises(ValueError, match="a score is not finite"):
+        average_precision(torch.tensor([0, 1]), torch.tensor([0.1, float("nan")]))
+
+
 def test_no_other_threshold_has_a_higher_f1():
     generator = torch.Generator().manual_seed(0)
     for _ in range(5):
@@ -314,44 +330,30 @@ def test_no_other_threshold_has_a_higher_f1():
 # training
 
 
-def run(epochs, checkpoint=None, stop_at=None, **options):
-    """Train a tiny classifier; with stop_at the power fails before that step."""
+def run(epochs, eval_freq=2, **options):
+    """Train a tiny classifier on shuffled batches, with dropout."""
     model = classifier(seed=3)
     dataset = SpamDataset(TABLE, BYTES, pad_token_id=PAD)
     batches = DataLoader(dataset, batch_sampler=BatchesByLength(dataset.lengths, 4))
     optimizer = torch.optim.AdamW(parameter_groups(model, 0.1), lr=0.01)
+    options |= {"pad_token_id": PAD}
+    arguments = (model, batches, batches, optimizer, "cpu", epochs, eval_freq, 1)
+    return model.state_dict(), train_classifier_simple(*arguments, **options)
+
+
+def test_the_schedule_is_asked_once_a_step():
     steps = []
-
-    def rate_at(step):
-        steps.append(step)
-        if step == stop_at:
-            raise KeyboardInterrupt
-        return 0.01 / (1 + step)
-
-    options |= {"pad_token_id": PAD, "rate_at": rate_at, "checkpoint": checkpoint}
-    arguments = (model, batches, batches, optimizer, "cpu", epochs, 2, 1)
-    try:
-        found = train_classifier_simple(*arguments, **options)
-    except KeyboardInterrupt:
-        found = None
-    return model.state_dict(), found, steps
-
-
-def test_an_interruption_loses_at_most_the_epoch_that_ran(tmp_path):
-    whole, log, steps = run(3)
+    _, log = run(3, rate_at=lambda step: steps.append(step) or 0.01 / (1 + step))
     assert steps == list(range(12)) and log[-1] == 48 and len(log[0]) == 6 and len(log[2]) == 3
-    path = tmp_path / "run.pth"
-    _, nothing, _ = run(3, path, stop_at=7)
-    assert nothing is None
-    resumed, log_too, again = run(3, path)
-    assert again == list(range(4, 12)) and log_too == log
-    assert all(whole[name].equal(tensor) for name, tensor in resumed.items())
-    _, log_again, none = run(3, path)  # all done
-    assert none == [] and log_again == log
+
+
+def test_how_often_one_looks_does_not_change_the_training():
+    often, seldom = run(2, eval_freq=1)[0], run(2, eval_freq=100)[0]
+    assert all(often[name].equal(tensor) for name, tensor in seldom.items())
 
 
 def test_a_run_learns_and_prints_the_books_lines(capsys):
-    _, (train_losses, *_), _ = run(8, class_weights=torch.tensor([1.0, 1.0]))
+    _, (train_losses, *_) = run(8, class_weights=torch.tensor([1.0, 1.0]))
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("Ep 1 (Step 000000): Train loss ")
     assert printed[2].startswith("Training accuracy: ") and " | Validation accuracy: " in printed[2]

@@ -93,16 +93,28 @@ MESSAGES = pd.DataFrame({"label": ["ham", "spam"] * 4, "text": [f"text {i}" for 
 
 
 def classified(path, epochs=1, seed=3, start=0, data=MESSAGES, lr=0.01, kind=torch.optim.AdamW,
-               part="all", batch=4, **options):  # fmt: skip
+               part="all", batch=4, rate_at=None, class_weights=None):  # fmt: skip
+    """A loop of chapter 6's steps that saves after each epoch and goes on, as a reader might write it."""
     model = classifier_from(new_model(start), CFG)
     train_only(model, part)
     dataset = SpamDataset(data, BYTES, pad_token_id=END)
     loader = DataLoader(dataset, batch_sampler=BatchesByLength(dataset.lengths, batch))
     optimizer = kind(model.parameters(), lr=lr)
     torch.manual_seed(seed)
-    arguments = (model, loader, loader, optimizer, "cpu", epochs, 2, 1)
-    found = train_classifier_simple(*arguments, pad_token_id=END, checkpoint=path, **options)
-    return model, found
+    run = path and checkpoints.identity(model, loader, loader, optimizer, path, epochs=epochs,
+                                        class_weights=class_weights, rate=rate_at)  # fmt: skip
+    log = {"epochs": 0, "steps": 0}
+    if path and path.exists():
+        log = load_checkpoint(path, model, optimizer, run)
+    for _ in range(log["epochs"], epochs):
+        for one in loader:
+            rate = rate_at(log["steps"]) if rate_at else None
+            train_step(one, model, optimizer, "cpu", END, class_weights, rate)
+            log["steps"] += 1
+        log["epochs"] += 1
+        if path:
+            save_checkpoint(path, model, optimizer, **log | {"run": run})
+    return model, log
 
 
 def tasks(word, count=8):
