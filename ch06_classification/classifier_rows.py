@@ -213,6 +213,7 @@ def trained(part: str, runs: int, epochs: int, peak: float, **options) -> Row:
     return Row(fine_tuned(part, epochs, peak, **options), runs, epochs, peak)
 
 
+SHIPPED = {name: make_spam_gpt.LABELS[name] for name in ("epochs", "peak")}
 RIVAL = "words and characters"
 ROWS = {
     "majority": Row(majority, 1),
@@ -222,9 +223,9 @@ ROWS = {
     "head alone": Row(head_alone(), 5),
     "head alone, random weights": Row(head_alone("random"), 5),
     "last block": trained("last block", 3, 4, 2e-3),
-    "all layers": trained("all", 5, **{k: make_spam_gpt.LABELS[k] for k in ("epochs", "peak")}),
+    "all layers": trained("all", 5, **SHIPPED),
     "all layers, random weights": trained("all", 3, 3, 6e-4, start="random"),
-    "read on, all layers": trained("all", 5, 3, 6e-4, start="read"),
+    "read on, all layers": trained("all", 5, **SHIPPED, start="read"),
     "last block, first token": trained("last block", 3, 4, 2e-3, read=at_first_token),
     "last block, last position": trained("last block", 3, 4, 2e-3, read=at_last_position),
 }

@@ -26,8 +26,8 @@ uses the code of chapter 6. `shared.models.classifier()` returns it with its con
 python ch06_classification/make_spam_gpt.py --out FOLDER
 ```
 
-1. **It reads on.** The {train:,} training messages as a language model, without labels: {reading[epochs]} epochs, batches of {reading[batch_size]}, AdamW with a peak of {reading[peak]:.0e} (Gururangan and others, 2020).
-2. **It learns the labels.** A new head, all layers trained on the same messages: {labels[epochs]} epochs, batches of {labels[batch_size]}, a peak of {labels[peak]:.0e}.
+1. **It reads on.** The {train:,} training messages as a language model, without labels: {reading[epochs]} epochs, batches of {reading[batch_size]}, AdamW with a peak of {reading[peak]:g} (Gururangan and others, 2020).
+2. **It learns the labels.** A new head, all layers trained on the same messages: {labels[epochs]} epochs, batches of {labels[batch_size]}, a peak of {labels[peak]:g}.
 
 Both: warm-up over a tenth of the steps and a cosine down to 0, weight decay {decay} on matrices, dropout {dropout}, gradients clipped at {clip:.0f}, bf16 autocast where the processor has it, seed {seed}.
 

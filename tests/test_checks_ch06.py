@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from shared.checks import ch06 as check
 from shared.classification import (
     SpamDataset,
+    average_precision,
     calc_accuracy_loader,
     choose_threshold,
     last_real_token,
@@ -485,7 +486,52 @@ def ids_written_over(classify, ids, pad):
     return found
 
 
+# 6.8: the interval of a gain
+
+
+def by_draws(paired=True, ends=(0.025, 0.975), sign=1, replaced=True, seeded=True):
+    def answer(labels, one, other, draws, seed):
+        generator = torch.Generator().manual_seed(seed) if seeded else torch.default_generator
+        N = len(labels)
+
+        def counts():
+            if not replaced:
+                return torch.ones(draws, N)
+            rows = torch.randint(N, (draws, N), generator=generator)
+            return torch.stack([row.bincount(minlength=N) for row in rows]).float()
+
+        first = counts()
+        gain = average_precision(labels, one, first)
+        gain = gain - average_precision(labels, other, first if paired else counts())
+        return tuple((sign * gain).quantile(torch.tensor(ends)).tolist())
+
+    return answer
+
+
+def of_each_alone(labels, one, other, draws, seed):
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randint(len(labels), (draws, len(labels)), generator=generator)
+    counts = torch.stack([row.bincount(minlength=len(labels)) for row in rows]).float()
+    ends = [average_precision(labels, x, counts).quantile(torch.tensor([0.025, 0.975])) for x in (one, other)]  # fmt: skip
+    return ends[0][0] - ends[1][1], ends[0][1] - ends[1][0]
+
+
+def of_accuracy(labels, one, other, draws, seed):
+    rows = torch.randint(len(labels), (draws, len(labels)), generator=torch.Generator().manual_seed(seed))  # fmt: skip
+    right = [((x > 1).long() == labels).float()[rows].mean(dim=1) for x in (one, other)]
+    return tuple((right[0] - right[1]).quantile(torch.tensor([0.025, 0.975])).tolist())
+
+
 WRONG = [
+    ("gain_interval", by_draws(paired=False), "score both methods on the same draws"),
+    ("gain_interval", by_draws(ends=(0.05, 0.95)), "the middle 95 % of the gains go from"),
+    ("gain_interval", by_draws(ends=(0.975, 0.025)), "is above the upper"),
+    ("gain_interval", by_draws(sign=-1), "of the other method over this one"),
+    ("gain_interval", by_draws(replaced=False), "draw with replacement"),
+    ("gain_interval", by_draws(seeded=False), "draw with that seed"),
+    ("gain_interval", of_each_alone, "the middle 95 % of the gains go from"),
+    ("gain_interval", of_accuracy, "the middle 95 %"),
+    ("gain_interval", lambda *args: 0.1, "two numbers are asked for"),
     ("logits_at_full_context", full_context("first"), "you read the first token"),
     ("logits_at_full_context", full_context("position"), "you read the last position"),
     ("logits_at_full_context", full_context("after"), "you read the first padding token"),
@@ -686,6 +732,8 @@ def test_other_right_answers_are_accepted():
     assert check.split_texts(shuffled(by_digest, None)).ok
     assert check.split_texts(shuffled(lambda keys, seed: sorted(set(keys)))).ok
     assert check.split_texts(shuffled(lambda keys, seed: list(dict.fromkeys(keys)))).ok
+    assert check.gain_interval(by_draws()).ok
+    assert check.gain_interval(lambda *args: np.array(by_draws()(*args))).ok
     assert check.place_that_is_read(one_message).ok and check.place_that_is_read(twice_as_wide).ok
 
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from shared.classification import (
+    average_precision,
     choose_threshold,
     last_real_token,
     message_logits,
@@ -578,6 +579,23 @@ def by_rotation(answer, prompts):
     return False
 
 
+def halves_of_the_messages(labels, one, other, draws, seed):
+    """Draws without replacement, half as many messages: their gains spread less than those of the bootstrap."""
+    generator, gains = torch.Generator().manual_seed(seed), []
+    for _ in range(draws):
+        rows = torch.randperm(len(labels), generator=generator)[: 2 * len(labels) // 3]
+        gains.append(average_precision(labels[rows], one[rows]) - average_precision(labels[rows], other[rows]))  # fmt: skip
+    return tuple(torch.stack(gains).quantile(torch.tensor([0.025, 0.975])).tolist())
+
+
+def by_multinomial(labels, one, other, draws, seed):
+    N = len(labels)
+    counts = np.random.default_rng(seed).multinomial(N, [1 / N] * N, size=draws)
+    counts = torch.tensor(counts).float()
+    gains = average_precision(labels, one, counts) - average_precision(labels, other, counts)
+    return np.quantile(gains, [0.025, 0.975])
+
+
 WRONG = [
     ("ch05", "expected_draws", whole_draws),
     ("ch05", "settings_for", tails_cut),
@@ -596,6 +614,7 @@ WRONG = [
     ("ch06", "spam_filter", scaled_by_the_neighbors),
     ("ch06", "split_texts", share_of_the_rest),
     ("ch06", "place_that_is_read", by_the_class),
+    ("ch06", "gain_interval", halves_of_the_messages),
     ("ch07", "phi_prompt", input_added),
     ("ch07", "collate_answers", longest_without_end),
     ("ch07", "entries_from_chats", faulty_ones_refused),
@@ -624,6 +643,7 @@ RIGHT = [
     ("ch06", "spam_filter", discriminant),
     ("ch06", "split_texts", by_pythons_random),
     ("ch06", "place_that_is_read", by_cutting),
+    ("ch06", "gain_interval", by_multinomial),
     ("ch07", "phi_prompt", by_lines),
     ("ch07", "collate_answers", by_the_library),
     ("ch07", "entries_from_chats", by_an_iterator),

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from shared.checks import Verdict, exercise, require
-from shared.checks.returned import number
+from shared.checks.returned import number, numbers
 
 TINY = {"context_length": 24, "emb_dim": 16, "n_heads": 2, "n_layers": 2}
 TINY |= {"drop_rate": 0.0, "qkv_bias": False}
@@ -492,3 +492,54 @@ def _require_found(answer, reader, ids, pad, said):
     require(isinstance(got, str) and got in PLACES, places)
     exact = got == "last position" and " (were logits compared exactly? Rounding moves, too)"
     require(got == reader.place, said.format(got) + (exact or ""))
+
+
+def _two_methods(seed, n=120, spam=30):
+    """Labels, and the scores of two methods that find the same messages easy: `(N,)` each; the first is better."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.zeros(n).long()
+    labels[torch.randperm(n, generator=generator)[:spam]] = 1
+    shared, own, other = torch.randn(3, n, generator=generator)
+    return labels, 2.0 * labels + shared + 0.4 * own, 1.6 * labels + shared + 0.5 * other
+
+
+def _gains(labels, one, other, draws, generator):
+    """The gain in average precision in each draw, and the same with draws of their own for each method: `(D,)` twice."""
+    from shared.classification import average_precision
+
+    def drawn():
+        rows = torch.randint(len(labels), (draws, len(labels)), generator=generator)
+        return torch.zeros(draws, len(labels)).scatter_add_(1, rows, torch.ones(rows.shape))
+
+    counts, more = drawn(), drawn()
+    first = average_precision(labels, one, counts)
+    return tuple(first - average_precision(labels, other, c) for c in (counts, more))
+
+
+@exercise
+def gain_interval(answer):
+    """`answer(labels, one, other, draws, seed)` -> (low, high): 95 % of the gains in average precision, paired."""
+    ends = torch.tensor([0.025, 0.975])
+    asked = "two numbers are asked for, the lower and the upper end"
+    for seed in range(3):
+        labels, one, other = _two_methods(seed)
+        paired, apart = _gains(labels, one, other, 4000, torch.Generator().manual_seed(seed))
+        low, high = numbers(answer(labels, one, other, 2000, seed), 2, asked)
+        same = numbers(answer(labels, one, other, 2000, seed), 2, asked)
+        require([low, high] == same, "two calls with the same seed differ: draw with that seed")
+        require(low <= high, f"the lower end, {low:.3f}, is above the upper, {high:.3f}")
+        want, wide = paired.quantile(ends), apart.quantile(ends)
+        width, case = high - low, f"{len(labels)} messages: from {low:.3f} to {high:.3f}"
+        require(width > 0, f"{case}: no draw differs from the others; draw with replacement")
+        near = (torch.tensor([low, high]) - want).abs().max() < 0.08 * (want[1] - want[0])
+        if near and abs(width / (want[1] - want[0]) - 1) < 0.08:
+            continue
+        turned = abs(low + want[1]) + abs(high + want[0]) < 0.1 * (want[1] - want[0])
+        require(not turned, f"{case}: that is the gain of the other method over this one")
+        loose = width > 1.2 * (want[1] - want[0])
+        if loose and abs(width / (wide[1] - wide[0]) - 1) < 0.25:
+            raise Verdict(f"{case}: too wide; score both methods on the same draws")
+        raise Verdict(
+            f"{case}; the middle 95 % of the gains go from {want[0]:.3f} to {want[1]:.3f}"
+        )
+    return "paired: what makes a draw easy for both methods cancels out"
