@@ -343,12 +343,12 @@ def test_the_stored_tables():
     table = pd.read_csv(compare_classifiers.OUT, dtype=make_spam_gpt.AS_TEXT)
     curve, bins = (pd.read_csv(FOLDER / f"{name}.csv") for name in ("learning_curve", "calibration"))  # fmt: skip
     assert list(table.part.unique()) == ["development", "sealed"]
-    assert set(table.row) == {*classifier_rows.ROWS, *classifier_rows.ADDED}
     assert table.average_precision.between(table.average_precision_low - 0.05, table.average_precision_high + 0.05).all()  # fmt: skip
     assert set(curve.row) == set(compare_classifiers.METHODS) and set(bins.part) == set(table.part)
     assert (bins.probability.between(bins.low, bins.high) & bins.spam.between(0, 1)).all()
     if PREVIEW:
         pytest.skip("the weights are a preview, and the tables are of another one")
+    assert set(table.row) == {*classifier_rows.ROWS, *classifier_rows.ADDED}
     for name, row in classifier_rows.ROWS.items():
         for part in ("development", "sealed"):
             found = table.run[(table.row == name) & (table.part == part) & (table.cases == "all")]
