@@ -232,6 +232,6 @@ ROWS = {
 # margins of two rows, run by run, added; or of all their runs
 ADDED = {
     f"all layers + {RIVAL}": ("all layers", RIVAL, False),
-    f"read on, all layers + {RIVAL}": ("read on, all layers", RIVAL, False),
+    f"read on + {RIVAL}": ("read on, all layers", RIVAL, False),
     f"five read on + {RIVAL}": ("read on, all layers", RIVAL, True),
 }

@@ -125,7 +125,8 @@ def table_of(margins: dict, labels: dict, hard: dict, left_out: dict) -> pd.Data
         for name, runs in rows.items():
             whole = ADDED.get(name, (0, 0, False))[2]
             # the sum of all runs has left out nothing: the threshold of the sums, run by run, is its own
-            threshold = threshold_of(rows[f"{ADDED[name][0]} + {RIVAL}"] if whole else runs, left_out)  # fmt: skip
+            by_run = next((n for n, one in ADDED.items() if one[:2] == ADDED[name][:2] and not one[2])) if whole else name  # fmt: skip
+            threshold = threshold_of(rows[by_run], left_out)
             row = ROWS.get(name) or ROWS[ADDED[name][0]]
             about = {"threshold": threshold, "epochs": row.epochs, "peak": row.peak}
             lines += [line | about for line in lines_of(name, runs, rows[RIVAL], true, cases, part, threshold)]  # fmt: skip

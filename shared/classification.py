@@ -28,7 +28,7 @@ __all__ = ["CLASSES", "read_messages", "average_precision", "create_balanced_dat
     "classify_review"]  # fmt: skip
 
 
-# ch06.ipynb: 8434a625
+# ch06.ipynb: read-messages
 CLASSES = {"ham": 0, "spam": 1, "0": 0, "1": 1}
 
 
@@ -43,7 +43,7 @@ def read_messages(source):
     return table.assign(label=table["label"].astype(str).map(CLASSES).astype(int))
 
 
-# ch06.ipynb: ba71bec1
+# ch06.ipynb: average-precision
 def average_precision(labels, scores, counts=None):
     """The mean, over spam messages, of the share of spam among all that score as high: `(N,), (N,) -> ()`."""
     as_high = (finite(scores, "a score") >= scores[:, None]).float()  # (N, N)
@@ -53,7 +53,7 @@ def average_precision(labels, scores, counts=None):
     return (precision * spam).sum(dim=-1) / spam.sum(dim=-1)
 
 
-# ch06.ipynb: dddfcb2b
+# ch06.ipynb: create-balanced-dataset
 def create_balanced_dataset(df):
     """As many messages of each class as the smaller class has; the others are drawn at random."""
     df = read_messages(df)
@@ -62,7 +62,7 @@ def create_balanced_dataset(df):
     return pd.concat([c if len(c) == count else c.sample(count, random_state=123) for c in classes])
 
 
-# ch06.ipynb: 9443b820
+# ch06.ipynb: random-split
 def random_split(df, train_frac, validation_frac):
     """Training, validation and test messages, drawn at random; equal texts stay together in one part."""
     if not (train_frac > 0 and validation_frac >= 0 and train_frac + validation_frac < 1):
@@ -78,7 +78,7 @@ def random_split(df, train_frac, validation_frac):
     return df[:first], df[first:second], df[second:]
 
 
-# ch06.ipynb: 4771a919
+# ch06.ipynb: spam-dataset
 class SpamDataset(Dataset):
     """Messages as IDs of one length, `(T,)`, with their labels, `()`: cut or padded at the end.
 
@@ -104,7 +104,7 @@ class SpamDataset(Dataset):
         return len(self.data)
 
 
-# ch06.ipynb: b2501d69
+# ch06.ipynb: batches-by-length
 class BatchesByLength(Sampler):
     """For a DataLoader's batch_sampler: messages of like length together, the batches in random order."""
 
@@ -120,7 +120,7 @@ class BatchesByLength(Sampler):
         return -(-len(self.lengths) // self.batch_size)
 
 
-# ch06.ipynb: 0346a8f1
+# ch06.ipynb: classifier-from
 def classifier_from(model, cfg, num_classes=2):
     """A copy of a GPT with a new head, `(B, T) -> (B, T, num_classes)`; its embedding is shared no more."""
     classifier = GPTModel(cfg | {"tie_weights": False})
@@ -129,7 +129,7 @@ def classifier_from(model, cfg, num_classes=2):
     return classifier
 
 
-# ch06.ipynb: 36ffb8e7
+# ch06.ipynb: last-real-token
 def last_real_token(input_batch, pad_token_id):
     """The place of each message's last token that is not padding: `(B, T) -> (B,)`; ValueError if none."""
     places = torch.arange(input_batch.shape[1], device=input_batch.device)
@@ -139,7 +139,7 @@ def last_real_token(input_batch, pad_token_id):
     return last
 
 
-# ch06.ipynb: 6cebefb0
+# ch06.ipynb: message-logits
 def message_logits(input_batch, model, device, pad_token_id=50256):
     """Logits at each message's last real token, `(B, T) -> (B, classes)`; ValueError for unfit IDs."""
     input_batch = input_batch.to(device)
@@ -152,7 +152,7 @@ def message_logits(input_batch, model, device, pad_token_id=50256):
     return finite_logits(logits[torch.arange(len(last)), last]).float()
 
 
-# ch06.ipynb: efe3f652
+# ch06.ipynb: train-only
 def train_only(model, part):
     """Freeze all but the "head", or the "last block" (with final norm and head); "all" freezes nothing."""
     tail = [model.trf_blocks[-1], model.final_norm, model.out_head]
@@ -164,7 +164,7 @@ def train_only(model, part):
         trained.requires_grad_(True)
 
 
-# ch06.ipynb: 9bfa9124
+# ch06.ipynb: calc-class-loss-batch
 def calc_class_loss_batch(input_batch, target_batch, model, device, pad_token_id=50256,
                           *, class_weights=None):  # fmt: skip
     """Cross-entropy of an average message, each times the weight of its class: `(B, T), (B,) -> ()`."""
@@ -175,7 +175,7 @@ def calc_class_loss_batch(input_batch, target_batch, model, device, pad_token_id
     return checked_loss((losses * weights).mean())
 
 
-# ch06.ipynb: 9f84c870
+# ch06.ipynb: loader-logits
 @torch.no_grad()
 def loader_logits(data_loader, model, device, num_batches=None, pad_token_id=50256):
     """Labels `(N,)` and logits `(N, classes)` of a loader's messages, or of its first batches."""
@@ -187,7 +187,7 @@ def loader_logits(data_loader, model, device, num_batches=None, pad_token_id=502
     return tuple(map(torch.cat, zip(*found)))
 
 
-# ch06.ipynb: fc3c7604
+# ch06.ipynb: calc-accuracy-loader
 def calc_accuracy_loader(data_loader, model, device, num_batches=None, pad_token_id=50256):
     """The share of a loader's messages, or of those in its first batches, that the model gets right."""
     labels, logits = loader_logits(data_loader, model, device, num_batches, pad_token_id)
@@ -200,14 +200,14 @@ def calc_class_loss_loader(data_loader, model, device, num_batches=None, pad_tok
     return F.cross_entropy(logits, labels).item()
 
 
-# ch06.ipynb: 6e17e64c
+# ch06.ipynb: balanced-class-weights
 def balanced_class_weights(labels):
     """A weight for each class, the larger the rarer it is; over all messages they average 1: `(N,) -> (2,)`."""
     counts = torch.as_tensor(labels).bincount(minlength=2)
     return finite(len(labels) / (2 * counts), "the weight of a class", "it has no message")
 
 
-# ch06.ipynb: 1deeffa8
+# ch06.ipynb: train-step
 def train_step(batch, model, optimizer, device, pad_token_id=50256, class_weights=None, rate=None):
     """Move the weights once, by a batch's gradients, together at most 1 long; `rate`: the learning rate."""
     model.train()
@@ -220,7 +220,7 @@ def train_step(batch, model, optimizer, device, pad_token_id=50256, class_weight
     optimizer.step()
 
 
-# ch06.ipynb: 6b2400c0
+# ch06.ipynb: train-classifier-simple
 def train_classifier_simple(model, train_loader, val_loader, optimizer, device, num_epochs, eval_freq,
         eval_iter, *, pad_token_id=50256, class_weights=None, rate_at=None):  # fmt: skip
     """Train. Lists: training and validation losses, then accuracies; last the number of messages seen."""
@@ -243,7 +243,7 @@ def train_classifier_simple(model, train_loader, val_loader, optimizer, device, 
     return *map(list, zip(*losses)), *map(list, zip(*accuracies)), examples_seen
 
 
-# ch06.ipynb: 80472f08
+# ch06.ipynb: plot-values
 def plot_values(epochs_seen, examples_seen, train_values, val_values, label="loss"):
     """A figure of training and validation values against epochs (below) and messages seen (above)."""
     fig = plot_losses(epochs_seen, examples_seen, train_values, val_values)
@@ -252,7 +252,7 @@ def plot_values(epochs_seen, examples_seen, train_values, val_values, label="los
     return fig
 
 
-# ch06.ipynb: 5222dbdc
+# ch06.ipynb: confusion-matrix
 def confusion_matrix(labels, predicted):
     """How often class i was taken for class j, `(N,), (N,) -> (2, 2)`: a row for each true class."""
     same_length(labels, predicted)
@@ -270,7 +270,7 @@ def scores(labels, predicted):
     }
 
 
-# ch06.ipynb: 322d8f7c
+# ch06.ipynb: choose-threshold
 def choose_threshold(labels, probabilities):
     """The threshold with the highest F1 on these messages (not the test's!): `(N,), (N,) -> float`."""
     values = finite(probabilities, "a probability").double().unique()  # sorted
@@ -279,7 +279,7 @@ def choose_threshold(labels, probabilities):
     return max(candidates, key=lambda t: (F1[t], -abs(t - 0.5)))  # of equals the one nearest 0.5
 
 
-# ch06.ipynb: b4d3c6c1
+# ch06.ipynb: spam-probability
 def spam_probability(text, model, tokenizer, device, max_length=None, pad_token_id=50256):
     """How likely a message is spam, 0 to 1; cut where max_length says so. ValueError if empty or too long."""
     ids = tokenizer.encode_ordinary(text)[:max_length]
