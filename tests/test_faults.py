@@ -114,7 +114,7 @@ def classified(path, epochs=1, seed=3, start=0, data=MESSAGES, lr=0.01, kind=tor
         log["epochs"] += 1
         if path:
             save_checkpoint(path, model, optimizer, **log | {"run": run})
-    return model, log
+    return model, (log["epochs"], log["steps"])
 
 
 def tasks(word, count=8):
