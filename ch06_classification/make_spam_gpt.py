@@ -51,7 +51,7 @@ from shared.pretraining import (
 from shared.training import learning_rate, parameter_groups
 
 READING = {"epochs": 4, "batch_size": 32, "peak": 1e-3}  # the messages as a language model
-LABELS = {"epochs": 2, "batch_size": 16, "peak": 6e-4}  # and with their labels
+LABELS = {"epochs": 3, "batch_size": 16, "peak": 6e-4}  # and with their labels
 DROPOUT, DECAY, CLIP = 0.1, 0.1, 1.0
 CPU = "cpu"
 AS_TEXT = dict.fromkeys(("run", "checkpoint", "messages", "sealed"), str)  # columns of TABLE

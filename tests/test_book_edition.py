@@ -146,10 +146,7 @@ def stand_in_messages(folder, count=600):
 
 def test_chapter_6_on_stand_in_messages(tmp_path, monkeypatch):
     count, digests = stand_in_messages(tmp_path)
-    less = {'"all", 2, 6e-4': '"all", 1, 6e-4'}
-    printed = outputs_of_the_book_edition(
-        "ch06", tmp_path, monkeypatch, digests, "course-gpt", less
-    )
+    printed = outputs_of_the_book_edition("ch06", tmp_path, monkeypatch, digests, "course-gpt")
     assert "data: book (the book's); model: course-gpt (4,096 tokens)" in printed
     assert f"of {count:,} messages are left" in printed
     # the comparison with logistic regression, on these messages
